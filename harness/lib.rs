@@ -1,0 +1,1 @@
+//! Replays documented Kubernetes control-plane outages on a real cluster.

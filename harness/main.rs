@@ -1,0 +1,2 @@
+//! The `outage` command.
+fn main() {}
