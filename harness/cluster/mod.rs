@@ -1,0 +1,201 @@
+//! What a cluster and a node are. Everything above knows these two traits and nothing of who
+//! provides them; `lab/` makes clusters of real kubeadm nodes in private namespaces.
+
+use std::fmt;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+
+use crate::scenario::NodeRef;
+
+/// A failure of the harness to work with a cluster: not a failure of Kubernetes, which is data.
+#[derive(Debug, thiserror::Error)]
+#[error("{context}")]
+pub struct ClusterError {
+    /// What was being done, on which node.
+    pub context: String,
+    /// Why it failed.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+impl ClusterError {
+    /// An error without a cause of its own.
+    pub fn new(context: impl Into<String>) -> Self {
+        Self { context: context.into(), source: None }
+    }
+
+    /// An error with its cause.
+    pub fn caused(
+        context: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self { context: context.into(), source: Some(source.into()) }
+    }
+}
+
+/// A command to run on a node.
+#[derive(Debug, Clone)]
+pub struct Command {
+    /// Program, found by the node's PATH, and arguments.
+    pub argv: Vec<String>,
+    /// What it reads on standard input; nothing: an empty input.
+    pub stdin: Option<Vec<u8>>,
+    /// After this long it is killed and the run fails.
+    pub timeout: Duration,
+}
+
+impl Command {
+    /// A command with an empty input and ten seconds.
+    pub fn new<S: Into<String>>(argv: impl IntoIterator<Item = S>) -> Self {
+        Self {
+            argv: argv.into_iter().map(Into::into).collect(),
+            stdin: None,
+            timeout: Duration::from_secs(10),
+        }
+    }
+
+    /// A shell script: `sh -c SCRIPT`, with arguments from `$1` on.
+    pub fn script<S: Into<String>>(script: &str, args: impl IntoIterator<Item = S>) -> Self {
+        let mut argv = vec!["sh".into(), "-c".into(), script.into(), "sh".into()];
+        argv.extend(args.into_iter().map(Into::into));
+        Self::new(argv)
+    }
+
+    /// The same with this standard input.
+    #[must_use]
+    pub fn stdin(mut self, bytes: impl Into<Vec<u8>>) -> Self {
+        self.stdin = Some(bytes.into());
+        self
+    }
+
+    /// The same with this time limit.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = timeout;
+        self
+    }
+}
+
+/// What a command on a node did.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Output {
+    /// Its exit code; 128 + n if signal n ended it.
+    pub code: i32,
+    /// What it wrote to standard output.
+    pub stdout: Vec<u8>,
+    /// What it wrote to standard error.
+    pub stderr: Vec<u8>,
+}
+
+impl Output {
+    /// Standard output as text, trimmed.
+    pub fn text(&self) -> String {
+        String::from_utf8_lossy(&self.stdout).trim().to_owned()
+    }
+}
+
+/// A program that the node's init keeps running.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Service {
+    /// The kubelet.
+    Kubelet,
+    /// The container runtime.
+    Containerd,
+}
+
+/// A machine of the cluster, laid out by kubeadm: `/etc/kubernetes` with manifests and pki, a real
+/// kubelet and containerd, static pods. Files are read and written through [`Node::run`].
+pub trait Node: Send + Sync + fmt::Debug {
+    /// Its role and index.
+    fn id(&self) -> NodeRef;
+
+    /// Its name in Kubernetes.
+    fn name(&self) -> &str;
+
+    /// Its address on the network between nodes.
+    fn address(&self) -> IpAddr;
+
+    /// Runs a command to its end. Dropping the future kills the command.
+    ///
+    /// # Errors
+    /// If it can't be started or exceeds its time limit; its exit code is no error.
+    fn run(&self, command: Command) -> BoxFuture<'_, Result<Output, ClusterError>>;
+
+    /// Opens a TCP connection from this node. The outer result is the harness's, the inner one
+    /// what the network answered (refused, timed out after `timeout`, unreachable).
+    fn connect(
+        &self,
+        to: SocketAddr,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<std::io::Result<TcpStream>, ClusterError>>;
+
+    /// Starts or stops one of the programs that the node's init keeps running. Idempotent.
+    fn service(&self, service: Service, run: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Whether the machine is on.
+    fn powered(&self) -> bool;
+
+    /// Cuts the power (every process ends at once, nothing is synced) or gives it back (the node
+    /// boots with its disk as it was). Idempotent; returns when the processes are gone, or when
+    /// the kubelet was started.
+    fn power(&self, on: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
+}
+
+/// A process of the cluster that died although nobody asked for it.
+#[derive(Debug, Clone)]
+pub struct DiedUnasked {
+    /// Which: `kubelet on master-2`.
+    pub process: String,
+    /// Its exit status in words.
+    pub status: String,
+    /// Its last log lines.
+    pub log: Vec<String>,
+}
+
+/// A running multi-master cluster.
+pub trait Cluster: Send + Sync + fmt::Debug {
+    /// The provider's name: `lab` or `kind`.
+    fn provider(&self) -> &'static str;
+
+    /// Its nodes: masters in order, then workers in order.
+    fn nodes(&self) -> &[Arc<dyn Node>];
+
+    /// The address of the load balancer before the apiservers.
+    fn load_balancer(&self) -> SocketAddr;
+
+    /// The kubeconfig of an administrator, as kubeadm wrote it; its `server` may be any of the
+    /// apiservers' addresses.
+    fn admin_kubeconfig(&self) -> &str;
+
+    /// Opens a TCP connection from beside the cluster: on the network between nodes, but on no
+    /// node. Results as in [`Node::connect`].
+    fn connect(
+        &self,
+        to: SocketAddr,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<std::io::Result<TcpStream>, ClusterError>>;
+
+    /// What runs: each binary with its version, SHA-256 and origin.
+    fn provenance(&self) -> Vec<(String, String)>;
+
+    /// Every departure from kubeadm's defaults, in words.
+    fn departures(&self) -> Vec<String>;
+
+    /// Deaths of processes that nobody asked for, as they happen.
+    fn deaths(&self) -> broadcast::Receiver<DiedUnasked>;
+
+    /// Ends the cluster and removes what it left. Idempotent.
+    fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
+}
+
+impl dyn Cluster {
+    /// The node with this role and index, if the cluster has it.
+    pub fn node(&self, id: NodeRef) -> Option<&Arc<dyn Node>> {
+        self.nodes().iter().find(|node| node.id() == id)
+    }
+}

@@ -1,0 +1,370 @@
+//! What a scenario says, after it was read and checked: plain data, no source positions.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// One documented incident as a test: a cluster, what must hold at first, and steps that break,
+/// observe and mend it.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Scenario {
+    /// Its name: lower-case letters, digits and dashes; unique among the built-in scenarios.
+    pub name: String,
+    /// One line for lists.
+    pub title: String,
+    /// What it teaches, in its own words, and what was measured.
+    pub notes: String,
+    /// Where the incident is documented: addresses, source files, report titles.
+    pub references: Vec<String>,
+    /// The cluster it needs.
+    pub cluster: ClusterNeeds,
+    /// Its variants, in order; never empty (a file without `variants` has one named `default`).
+    pub variants: Vec<String>,
+    /// Expectations that must all hold before anything is injected.
+    pub steady_state: Vec<Expectation>,
+    /// The steps, carried out in order.
+    pub steps: Vec<Step>,
+}
+
+/// The cluster a scenario needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct ClusterNeeds {
+    /// Control-plane nodes: 1, 3 or 5.
+    pub masters: usize,
+    /// Worker nodes: 0 to 3.
+    pub workers: usize,
+    /// Departures from kubeadm's settings, in order.
+    pub settings: Vec<Setting>,
+}
+
+/// Flags of a control-plane component that differ from kubeadm's, on every master.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Setting {
+    /// Which variants it is for.
+    pub only: Only,
+    /// The component whose flags they are.
+    pub component: Component,
+    /// Flag name without dashes to its value.
+    pub flags: BTreeMap<String, String>,
+}
+
+/// Which variants something is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Default)]
+pub enum Only {
+    /// Every variant: the file says nothing.
+    #[default]
+    All,
+    /// The variants with these names (patterns such as `master-count-*` already resolved).
+    These(Vec<String>),
+}
+
+impl Only {
+    /// Whether the variant is among them.
+    pub fn covers(&self, variant: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::These(names) => names.iter().any(|name| name == variant),
+        }
+    }
+}
+
+/// A component of the control plane that runs as a static pod.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Component {
+    /// The API server.
+    KubeApiserver,
+    /// The controller manager.
+    KubeControllerManager,
+    /// The scheduler.
+    KubeScheduler,
+    /// The stacked etcd member.
+    Etcd,
+}
+
+impl Component {
+    /// Its name in commands, manifests and pods.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::KubeApiserver => "kube-apiserver",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+            Self::Etcd => "etcd",
+        }
+    }
+}
+
+/// A node by role and index, counted from 1: written `{master: 3}` or `{worker: 1}`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum NodeRef {
+    /// A control-plane node.
+    Master(usize),
+    /// A worker node.
+    Worker(usize),
+}
+
+impl std::fmt::Display for NodeRef {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Master(index) => write!(f, "master-{index}"),
+            Self::Worker(index) => write!(f, "worker-{index}"),
+        }
+    }
+}
+
+/// One step of a scenario.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Step {
+    /// Injects a fault; detection is timed from the moment it is issued.
+    Inject(Action),
+    /// Expectations while faults hold.
+    Detect(Vec<Expectation>),
+    /// Takes faults back; recovery is timed from the moment it is issued.
+    Revert(Revert),
+    /// Changes the cluster as the report's author did, with the faults still in place; recovery is
+    /// timed from the moment it is issued. Undone at the end.
+    Remedy(Action),
+    /// Expectations after a revert or a remedy.
+    Recover(Vec<Expectation>),
+}
+
+/// A named change to the cluster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Action {
+    /// Its name, unique within each variant; `revert` refers to it.
+    pub name: String,
+    /// Which variants it is for.
+    pub only: Only,
+    /// What it does.
+    pub fault: Fault,
+}
+
+/// Faults to take back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Revert {
+    /// Which variants it is for.
+    pub only: Only,
+    /// Names of actions of earlier steps, reverted in reverse order.
+    pub actions: Vec<String>,
+}
+
+/// A change that can be proven and taken back.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Fault {
+    /// The component's process dies by the signal and is held down until the revert.
+    Stop(Stop),
+    /// The component runs with changed flags, one node after another.
+    Settings(SettingsChange),
+}
+
+/// See [`Fault::Stop`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stop {
+    /// What is stopped.
+    pub component: Component,
+    /// On which master.
+    pub on: NodeRef,
+    /// How its process dies.
+    pub signal: Signal,
+}
+
+/// A signal that ends a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Signal {
+    /// At once, without a chance to clean up.
+    #[serde(rename = "SIGKILL")]
+    Kill,
+    /// Asks for a graceful end.
+    #[serde(rename = "SIGTERM")]
+    Term,
+}
+
+impl Signal {
+    /// Its name as `kill -s` takes it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Kill => "KILL",
+            Self::Term => "TERM",
+        }
+    }
+}
+
+/// See [`Fault::Settings`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SettingsChange {
+    /// Whose flags.
+    pub component: Component,
+    /// On which masters, in this order.
+    pub on: Vec<NodeRef>,
+    /// Flag name without dashes to its new value; `null` in the file takes the flag away.
+    pub flags: BTreeMap<String, Option<String>>,
+}
+
+/// A probe, the condition on what it sees, and a deadline.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Expectation {
+    /// What is expected, in words.
+    pub name: String,
+    /// Which variants it is for.
+    pub only: Only,
+    /// The observation and its condition.
+    pub probe: Probe,
+    /// When it must hold.
+    pub timing: Timing,
+    /// Time from the end of one observation to the start of the next, where the probe polls.
+    pub every: Duration,
+}
+
+/// When an expectation must hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Timing {
+    /// It must begin to hold at most this long after the injection (or the revert) was issued, and
+    /// then hold for `stable_for`.
+    Within {
+        /// The deadline.
+        deadline: Duration,
+        /// How long it must go on holding; zero: one observation is enough.
+        stable_for: Duration,
+    },
+    /// It must hold at every observation of a window.
+    Throughout {
+        /// When the window opens, counted from the start of the step.
+        after: Duration,
+        /// How long the window is.
+        window: Duration,
+    },
+}
+
+/// An observation with the condition that makes it hold.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Probe {
+    /// A health endpoint of one apiserver, asked directly.
+    Health(Health),
+    /// The addresses behind a Service, in its Endpoints and in its EndpointSlices.
+    Endpoints(Endpoints),
+    /// TCP connects from a node, counted by outcome.
+    Connect(Connect),
+    /// HTTPS requests from a node, counted by outcome.
+    Request(Request),
+    /// A condition in an object's status.
+    Condition(Condition),
+}
+
+/// See [`Probe::Health`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Health {
+    /// Whose apiserver.
+    pub apiserver: NodeRef,
+    /// `/readyz`, `/livez` or `/healthz`, also with a named check such as `/readyz/etcd`.
+    pub path: String,
+    /// What it must say.
+    pub is: HealthState,
+}
+
+/// What a health endpoint says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum HealthState {
+    /// 200.
+    Ok,
+    /// Any other status.
+    Failing,
+    /// The connection is refused.
+    Refused,
+}
+
+/// See [`Probe::Endpoints`]. Both sources must say the same for the probe to hold.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Endpoints {
+    /// `namespace/name` of the Service.
+    pub service: String,
+    /// The apiserver that is asked, directly.
+    pub through: NodeRef,
+    /// Nodes whose address must be listed.
+    pub contain: Vec<NodeRef>,
+    /// Nodes whose address must not be listed.
+    pub lack: Vec<NodeRef>,
+}
+
+/// Where a connection goes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Target {
+    /// The virtual address of a Service, `namespace/name`; its first port.
+    Service(String),
+    /// The apiserver of one master, by its own address.
+    Apiserver(NodeRef),
+    /// The load balancer before the apiservers.
+    LoadBalancer,
+}
+
+/// See [`Probe::Connect`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Connect {
+    /// The node that connects.
+    pub from: NodeRef,
+    /// Where to.
+    pub to: Target,
+    /// Connects per observation, one after another.
+    pub attempts: u32,
+    /// How many must be refused.
+    pub refused: Tally,
+}
+
+/// See [`Probe::Request`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Request {
+    /// The node that asks.
+    pub from: NodeRef,
+    /// Whom.
+    pub to: Target,
+    /// The path of the GET.
+    pub path: String,
+    /// Requests per observation, each on a connection of its own.
+    pub attempts: u32,
+    /// How many must fail (no answer, or a status of 500 and more).
+    pub failed: Tally,
+}
+
+/// How many of an observation's attempts must end in the counted way.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Tally {
+    /// Just so many.
+    Count(u32),
+    /// A share, as a statistical statement: the count lies in the two-sided interval that a
+    /// binomial with this share leaves with at most the given probability.
+    Share {
+        /// The share, more than 0 and less than 1.
+        of: f64,
+        /// The probability that one observation of a true share falls outside the interval.
+        false_alarm: f64,
+    },
+}
+
+/// See [`Probe::Condition`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Condition {
+    /// `apiVersion` of the object, such as `v1` or `apps/v1`.
+    pub api_version: String,
+    /// Its kind.
+    pub kind: String,
+    /// Its namespace, for a namespaced kind.
+    pub namespace: Option<String>,
+    /// Its name.
+    pub name: String,
+    /// The condition's type.
+    pub condition: String,
+    /// What the condition's status must be.
+    pub status: String,
+    /// What its reason must be, if that is expected too.
+    pub reason: Option<String>,
+    /// The apiserver that is asked, directly.
+    pub through: NodeRef,
+}
