@@ -1,1 +1,3 @@
 //! Replays documented Kubernetes control-plane outages on a real cluster.
+
+pub mod assets;
