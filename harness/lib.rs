@@ -1,6 +1,7 @@
 //! Replays documented Kubernetes control-plane outages on a real cluster, and measures detection
 //! and recovery.
 
+pub mod assets;
 pub mod cluster;
 pub mod event;
 pub mod scenario;

@@ -1,0 +1,196 @@
+//! What a node needs of a distribution, unpacked from its packages; nothing is installed.
+//!
+//! apt runs with folders of its own and an empty record of what is installed, so it downloads the
+//! whole closure down to libc6, and neither needs root nor touches the host. Maintainer scripts
+//! do not run: the few things that they would do for a node are done here.
+
+mod apt;
+mod root;
+
+use std::path::{Path, PathBuf};
+
+use super::cache::{Cache, Entry};
+use super::error::{AssetError, io_error};
+use super::progress::Progress;
+use super::provenance::Provenance;
+use super::release::architecture;
+use apt::Apt;
+
+/// The kind of cache entry.
+const KIND: &str = "packages";
+
+/// Raised when the same packages would be laid out differently.
+const LAYOUT: &str = "1";
+
+/// What is asked for in a node; dependencies come along.
+const NODE: &[&str] = &[
+    "bash",
+    "busybox-static",
+    "catatonit",
+    "conntrack",
+    "containerd",
+    "containernetworking-plugins",
+    "coreutils",
+    "dash",
+    "ethtool",
+    "findutils",
+    "grep",
+    "gzip",
+    "haproxy",
+    "iproute2",
+    "iptables",
+    "mawk",
+    "mount",
+    "nftables",
+    "procps",
+    "runc",
+    "sed",
+    "socat",
+    "tar",
+    // Satisfies what would otherwise bring usrmerge, and with it all of Perl.
+    "usr-is-merged",
+    "util-linux",
+];
+
+/// What kube-proxy runs in its image.
+const PROXY: &[&str] = &["conntrack", "iptables", "nftables"];
+
+/// Files without which a root is of no use.
+const NODE_NEEDS: &[&str] = &[
+    "bin/bash",
+    "bin/sh",
+    "usr/bin/containerd",
+    "usr/bin/ctr",
+    "usr/bin/catatonit",
+    "usr/lib/cni/ptp",
+    "usr/sbin/haproxy",
+    "usr/sbin/iptables",
+    "usr/sbin/nft",
+    "usr/sbin/runc",
+];
+const PROXY_NEEDS: &[&str] = &["usr/sbin/iptables", "usr/sbin/nft", "usr/sbin/conntrack"];
+
+/// Roots unpacked from the distribution's packages.
+#[derive(Debug)]
+pub(super) struct Packages {
+    entry: Entry,
+}
+
+impl Packages {
+    /// The roots for this machine's distribution, from the cache where they are there.
+    pub(super) async fn fetch(cache: &Cache, progress: &Progress) -> Result<Self, AssetError> {
+        let release = os_release()?;
+        let key = key(&release)?;
+        let make = |dir| unpack(dir, release, progress);
+        let entry = cache.entry(KIND, &key, progress, make).await?;
+        Ok(Self { entry })
+    }
+
+    /// The root of a node.
+    pub(super) fn node_root(&self) -> PathBuf {
+        self.entry.path().join("node")
+    }
+
+    /// The root of kube-proxy's image.
+    pub(super) fn proxy_root(&self) -> PathBuf {
+        self.entry.path().join("proxy")
+    }
+
+    /// A digest of all of it.
+    pub(super) fn digest(&self) -> &str {
+        self.entry.digest()
+    }
+
+    /// Every package.
+    pub(super) fn provenance(&self) -> &[Provenance] {
+        self.entry.provenance()
+    }
+
+    /// The version of a package, as far as it comes from upstream: 1.35.0 of `1:1.35.0-4+deb12u1`.
+    pub(super) fn upstream_version(&self, package: &str) -> Option<&str> {
+        let package = self.provenance().iter().find(|p| p.name == package)?;
+        let version = package
+            .version
+            .split_once(':')
+            .map_or(&*package.version, |(_, v)| v);
+        Some(
+            version
+                .rsplit_once('-')
+                .map_or(version, |(upstream, _)| upstream),
+        )
+    }
+}
+
+/// The codename of a distribution that has packages of this form, such as `bookworm`.
+fn os_release() -> Result<String, AssetError> {
+    let path = Path::new("/etc/os-release");
+    let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
+    let codename = text
+        .lines()
+        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let codename = codename.map(|name| name.trim_matches('"').to_owned());
+    codename
+        .filter(|name| !name.is_empty())
+        .ok_or_else(|| AssetError::NotUnderstood {
+            what: path.display().to_string(),
+            why:
+                "it has no VERSION_CODENAME; Debian 12 or later or Ubuntu 22.04 or later is wanted"
+                    .into(),
+        })
+}
+
+fn key(codename: &str) -> Result<String, AssetError> {
+    use sha2::{Digest, Sha256};
+    let list = [LAYOUT, &NODE.join(" "), &PROXY.join(" ")].join("\n");
+    let list = super::cache::hex(&Sha256::digest(list));
+    Ok(format!("{codename}-{}-{}", architecture()?, &list[..12]))
+}
+
+async fn unpack(
+    dir: PathBuf,
+    codename: String,
+    progress: &Progress,
+) -> Result<Vec<Provenance>, AssetError> {
+    let task = progress.task(format!("packages of {codename}: downloading"));
+    let apt = Apt::new(&dir).await?;
+    apt.update(progress).await?;
+    task.step("the closure of what a node needs");
+    let archives = apt.download(NODE).await?;
+    let proxy = apt.closure(PROXY).await?;
+    task.finish();
+
+    let task = progress.task(format!(
+        "packages of {codename}: unpacking {}",
+        archives.len()
+    ));
+    let node_root = dir.join("node");
+    root::lay_out(&node_root)?;
+    let proxy_root = dir.join("proxy");
+    root::lay_out(&proxy_root)?;
+    let mut provenance = Vec::new();
+    for archive in &archives {
+        task.step(&archive.package);
+        root::unpack(&archive.path, &node_root).await?;
+        if proxy.contains(&archive.package) {
+            root::unpack(&archive.path, &proxy_root).await?;
+        }
+        provenance.push(archive.provenance(&codename)?);
+    }
+    root::finish(&node_root, NODE_NEEDS)?;
+    root::finish(&proxy_root, PROXY_NEEDS)?;
+    apt.remove()?;
+    task.finish();
+    Ok(provenance)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_key_changes_with_the_distribution_only() {
+        let bookworm = key("bookworm").expect("a key");
+        assert_eq!(key("bookworm").expect("a key"), bookworm);
+        assert_ne!(key("noble").expect("a key"), bookworm);
+    }
+}
