@@ -3,4 +3,7 @@
 
 pub mod cluster;
 pub mod event;
+pub mod fault;
+pub mod probe;
+pub mod run;
 pub mod scenario;
