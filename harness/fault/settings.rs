@@ -16,7 +16,7 @@ use crate::cluster::client::{Access, Answer, Vantage};
 use crate::scenario::{Component, NodeRef, SettingsChange};
 
 /// How long one node may take: the graceful end of the old process, the start of the new one.
-const RESTART: Duration = Duration::from_secs(120);
+const RESTART: Duration = Duration::from_mins(2);
 
 /// What was before.
 #[derive(Debug, Serialize, Deserialize)]

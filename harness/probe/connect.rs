@@ -114,7 +114,9 @@ mod tests {
     fn counts(accepted: usize, errors: &[io::ErrorKind]) -> Counts {
         let mut counts = Counts::default();
         (0..accepted).for_each(|_| counts.add(&Ok(())));
-        errors.iter().for_each(|kind| counts.add::<()>(&Err((*kind).into())));
+        for kind in errors {
+            counts.add::<()>(&Err((*kind).into()));
+        }
         counts
     }
 

@@ -1,4 +1,4 @@
-//! The addresses behind a Service, in its Endpoints and in its EndpointSlices, as one apiserver
+//! The addresses behind a Service, in its Endpoints and in its `EndpointSlice`s, as one apiserver
 //! tells them. Watched, and read anew at the probe's period.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -7,7 +7,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use futures::future::{BoxFuture, ready};
-use futures::{Stream, StreamExt};
+use futures::{FutureExt, Stream, StreamExt};
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
@@ -54,7 +54,8 @@ impl Look for Endpoints {
             let (contain, lack) = (addresses(&self.contain)?, addresses(&self.lack)?);
             let source = Source::new(&access.kube(self.through)?, &self.service);
             let judge = |listed: &Listed| judge(&contain, &lack, listed);
-            listen(every, sink, || source.list(), source.changes(), Listed::apply, judge).await
+            let changes = source.changes().boxed();
+            listen(every, sink, || source.list().boxed(), changes, Listed::apply, judge).await
         })
     }
 }
@@ -216,11 +217,11 @@ fn judge(contain: &BTreeSet<IpAddr>, lack: &BTreeSet<IpAddr>, listed: &Listed) -
         Some(them) if them.is_empty() => "no address".to_owned(),
         Some(them) => them.iter().map(ToString::to_string).collect::<Vec<_>>().join(", "),
     };
-    let [(one, these), (other, those)] = sources;
-    let saw = if these == those {
-        format!("{one} and {other}: {}", words(these))
+    let [(one, first), (other, second)] = sources;
+    let saw = if first == second {
+        format!("{one} and {other}: {}", words(first))
     } else {
-        format!("{one}: {}; {other}: {}", words(these), words(those))
+        format!("{one}: {}; {other}: {}", words(first), words(second))
     };
     Observation { holds, saw }
 }

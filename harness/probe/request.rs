@@ -82,9 +82,8 @@ impl Counts {
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "of {} requests {} failed", self.attempts, self.failed)?;
-        match &self.failure {
-            Some(why) => write!(f, ", the last with: {why}")?,
-            None => {}
+        if let Some(why) = &self.failure {
+            write!(f, ", the last with: {why}")?;
         }
         match self.status {
             Some(status) => write!(f, "; answered with {status}"),

@@ -94,8 +94,11 @@ where
 /// What a task tells the loop.
 enum Message {
     Input(Input),
-    Cluster { took: Duration, made: Result<(Arc<dyn Cluster>, Access), ClusterError> },
+    Cluster { took: Duration, made: Result<Made, ClusterError> },
 }
+
+/// A cluster that stands, and the way to work with it.
+type Made = Box<(Arc<dyn Cluster>, Access)>;
 
 /// With the moment at which it was told.
 type Messages<T> = mpsc::UnboundedReceiver<(Instant, T)>;
@@ -228,7 +231,7 @@ where
             let made = async {
                 let cluster = provision.await?;
                 match Access::new(Arc::clone(&cluster)).await {
-                    Ok(access) => Ok((cluster, access)),
+                    Ok(access) => Ok(Box::new((cluster, access))),
                     Err(error) => {
                         cluster.delete().await?;
                         Err(error)
@@ -243,11 +246,11 @@ where
     fn provisioned(
         &mut self,
         took: Duration,
-        made: Result<(Arc<dyn Cluster>, Access), ClusterError>,
+        made: Result<Made, ClusterError>,
         deaths: &mut Option<broadcast::Receiver<DiedUnasked>>,
     ) -> Input {
         let (cluster, access) = match made {
-            Ok(made) => made,
+            Ok(made) => *made,
             Err(error) => return Input::ClusterFailed(words(&error)),
         };
         *deaths = Some(cluster.deaths());

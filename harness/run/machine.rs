@@ -15,7 +15,7 @@ use super::verdict::{Findings, Slowest};
 use crate::event::{ActionState, Measured, Phase, Verdict, What};
 
 /// How long it may take until each expectation was observed once before a change.
-const CHECK: Duration = Duration::from_secs(120);
+const CHECK: Duration = Duration::from_mins(2);
 
 #[derive(Debug, Clone, PartialEq)]
 enum State {
@@ -133,7 +133,7 @@ impl Machine {
                 }
             }
             Input::ClusterFailed(why) => self.cluster_failed(&why),
-            Input::Seen(id, seen) => self.seen(id, seen),
+            Input::Seen(id, seen) => self.seen(id, &seen),
             Input::ObserverFailed(id, why) => self.observer_failed(now, id, &why),
             Input::Issued(action) => self.was_issued(now, action),
             Input::Proven(action, evidence) => self.proven(now, action, evidence),
@@ -352,15 +352,15 @@ impl Machine {
         }
     }
 
-    fn seen(&mut self, id: usize, seen: Seen) {
+    fn seen(&mut self, id: usize, seen: &Seen) {
         if !self.observed.contains(&id) {
             return;
         }
-        if self.trackers[id].see(&seen) {
+        if self.trackers[id].see(seen) {
             let (holds, saw) = (seen.holds, seen.saw.clone());
             self.emit(What::Observed { id, holds, saw });
         }
-        self.check(id, &seen);
+        self.check(id, seen);
     }
 
     fn observer_failed(&mut self, now: Duration, id: usize, why: &str) {
@@ -423,7 +423,7 @@ impl Machine {
             Phase::Recover => &mut self.ttr,
             _ => return None,
         };
-        let Some(issued) = self.issued else { return None };
+        let issued = self.issued?;
         if self.trackers[id].is_throughout() {
             return None;
         }
@@ -620,5 +620,6 @@ impl Machine {
 }
 
 #[cfg(test)]
-#[path = "machine_tests.rs"]
+mod properties;
+#[cfg(test)]
 mod tests;

@@ -143,10 +143,10 @@ impl Plan {
             let found = in_place.iter().find(|action| self.actions[**action].name == *name);
             found.copied().ok_or_else(|| PlanError::NotInPlace(name.clone()))
         };
-        let mut named = names.iter().map(of).collect::<Result<Vec<_>, _>>()?;
-        named.sort_unstable_by(|a, b| b.cmp(a));
-        named.dedup();
-        Ok(named)
+        let mut actions = names.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        actions.sort_unstable_by(|a, b| b.cmp(a));
+        actions.dedup();
+        Ok(actions)
     }
 
     /// The block that the next change belongs to: a new one after each that expects something.

@@ -7,7 +7,7 @@ use crate::scenario::Timing;
 
 /// An expectation that holds but is not confirmed (nobody observes any more) is given up this long
 /// after it should have been.
-const CONFIRM: Duration = Duration::from_secs(60);
+const CONFIRM: Duration = Duration::from_mins(1);
 
 /// One observation as the machine takes it; times since the run began.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -159,12 +159,12 @@ impl Tracker {
                     self.state = State::Met(Some(held));
                 }
             }
-            (State::Throughout { opens, closes, seen: count }, _) => {
-                if seen.began >= *opens && seen.ended <= *closes {
-                    *count += 1;
-                    if !seen.holds {
-                        self.state = State::Failed(seen.saw.clone());
-                    }
+            (State::Throughout { opens, closes, seen: count }, _)
+                if seen.began >= *opens && seen.ended <= *closes =>
+            {
+                *count += 1;
+                if !seen.holds {
+                    self.state = State::Failed(seen.saw.clone());
                 }
             }
             _ => {}

@@ -18,7 +18,7 @@ use crate::fault::{self, Issued, Proof, Undo};
 const PROOF: Duration = Duration::from_secs(30);
 
 /// How long the end of a cluster may take.
-const END: Duration = Duration::from_secs(120);
+const END: Duration = Duration::from_mins(2);
 
 /// What a test leaves out, to show that nothing passes without it. Not for users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]

@@ -1,7 +1,4 @@
-//! Each rule of the verdicts by itself, with no cluster and no sleep; then all of them against
-//! whatever may happen.
-
-use proptest::prelude::*;
+//! Each rule of the verdicts by itself, with no cluster and no sleep.
 
 use super::*;
 use crate::event::Outcome;
@@ -11,11 +8,11 @@ use crate::scenario::{
     Only, Probe, Revert, Scenario, Signal, Step, Stop, Timing,
 };
 
-fn secs(seconds: u64) -> Duration {
+pub(super) fn secs(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-fn expect(name: &str, timing: Timing) -> Expectation {
+pub(super) fn expect(name: &str, timing: Timing) -> Expectation {
     let apiserver = NodeRef::Master(1);
     let health = Health { apiserver, path: "/readyz".into(), is: HealthState::Ok };
     let (only, probe, every) = (Only::All, Probe::Health(health), secs(1));
@@ -30,7 +27,7 @@ fn throughout(name: &str) -> Expectation {
     expect(name, Timing::Throughout { after: secs(2), window: secs(5) })
 }
 
-fn change(name: &str) -> Change {
+pub(super) fn change(name: &str) -> Change {
     let (component, on) = (Component::KubeApiserver, NodeRef::Master(3));
     let fault = Fault::Stop(Stop { component, on, signal: Signal::Kill });
     Change { name: name.into(), only: Only::All, fault }
@@ -41,7 +38,7 @@ fn revert(names: &[&str]) -> Step {
     Step::Revert(Revert { only: Only::All, actions })
 }
 
-fn plan(steady: Vec<Expectation>, steps: Vec<Step>) -> Plan {
+pub(super) fn plan(steady: Vec<Expectation>, steps: Vec<Step>) -> Plan {
     let scenario = Scenario {
         name: "test".into(),
         title: String::new(),
@@ -65,15 +62,18 @@ fn simple() -> Plan {
     ])
 }
 
+/// Verdict, reasons, TTD, TTR.
+type CaseEnd = (Verdict, Vec<String>, Option<Measured>, Option<Measured>);
+
 /// A machine with a clock, and a memory of what it wanted.
-struct Sim {
-    machine: Machine,
-    now: Duration,
-    wanted: Vec<Action>,
+pub(super) struct Sim {
+    pub(super) machine: Machine,
+    pub(super) now: Duration,
+    pub(super) wanted: Vec<Action>,
 }
 
 impl Sim {
-    fn new(plan: Plan) -> Self {
+    pub(super) fn new(plan: Plan) -> Self {
         let mut sim = Self { machine: Machine::new(plan), now: Duration::ZERO, wanted: vec![] };
         sim.collect();
         sim
@@ -107,7 +107,7 @@ impl Sim {
         sim
     }
 
-    fn ready(&mut self) {
+    pub(super) fn ready(&mut self) {
         let took = self.now;
         self.tell(Input::ClusterReady { took, provenance: vec![], departures: vec![] });
     }
@@ -118,12 +118,12 @@ impl Sim {
         }
     }
 
-    fn tell(&mut self, input: Input) {
+    pub(super) fn tell(&mut self, input: Input) {
         self.machine.handle(self.now, input);
         self.collect();
     }
 
-    fn later(&mut self, seconds: u64) {
+    pub(super) fn later(&mut self, seconds: u64) {
         self.now += secs(seconds);
         self.tell(Input::Tick);
     }
@@ -164,7 +164,7 @@ impl Sim {
         self.wanted.iter().filter_map(of).collect()
     }
 
-    fn outcome(&self, wanted: usize) -> Option<Outcome> {
+    pub(super) fn outcome(&self, wanted: usize) -> Option<Outcome> {
         self.wanted.iter().find_map(|action| match action {
             Action::Emit(What::ExpectationEnded { id, outcome }) if *id == wanted => {
                 Some(outcome.clone())
@@ -173,7 +173,7 @@ impl Sim {
         })
     }
 
-    fn case_ended(&self) -> Option<(Verdict, Vec<String>, Option<Measured>, Option<Measured>)> {
+    fn case_ended(&self) -> Option<CaseEnd> {
         self.wanted.iter().find_map(|action| match action {
             Action::Emit(What::CaseEnded { verdict, reasons, ttd, ttr }) => {
                 Some((*verdict, reasons.clone(), *ttd, *ttr))
@@ -182,7 +182,7 @@ impl Sim {
         })
     }
 
-    fn ended(&self) -> (Verdict, Vec<String>) {
+    pub(super) fn ended(&self) -> (Verdict, Vec<String>) {
         let (verdict, reasons, ..) = self.case_ended().expect("the case has not ended");
         assert_eq!(self.machine.verdict(), Some(verdict));
         (verdict, reasons)
@@ -247,7 +247,8 @@ fn a_detection_that_already_holds_before_the_fault_is_invalid() {
 fn an_observation_from_before_the_check_does_not_count_for_it() {
     let mut sim = Sim::steady(simple());
     let now = sim.now;
-    let old = Seen { holds: false, saw: String::new(), began: now - secs(1), ended: now, watched: false };
+    let began = now.saturating_sub(secs(1));
+    let old = Seen { holds: false, saw: String::new(), began, ended: now, watched: false };
     sim.tell(Input::Seen(1, old));
     assert!(!sim.wants(&Action::Inject(0)));
     sim.see(1, false);
@@ -439,13 +440,17 @@ fn what_is_in_place_is_reverted_in_reverse_order_one_after_another() {
     sim.tell(Input::Issued(1));
     sim.tell(Input::Proven(1, vec![]));
     sim.see(1, true);
-    [0, 1].into_iter().for_each(|action| sim.tell(Input::Proven(action, vec![])));
+    for action in [0, 1] {
+        sim.tell(Input::Proven(action, vec![]));
+    }
     assert!(!sim.wants(&Action::Inject(2)), "the remedy waits for the check of the recovery");
     sim.see(2, false);
     sim.tell(Input::Issued(2));
     sim.tell(Input::Proven(2, vec![]));
     sim.see(2, true);
-    [0, 1, 2].into_iter().for_each(|action| sim.tell(Input::Proven(action, vec![])));
+    for action in [0, 1, 2] {
+        sim.tell(Input::Proven(action, vec![]));
+    }
     assert_eq!(sim.reverts(), [2], "the next only when the one before is verified");
     assert_eq!(sim.finish(), (Verdict::Pass, vec![]));
     assert_eq!(sim.reverts(), [2, 1, 0]);
@@ -465,7 +470,9 @@ fn times_count_from_the_last_of_several_faults() {
     sim.tell(Input::Issued(1));
     sim.tell(Input::Proven(1, vec![]));
     sim.see(1, true);
-    [0, 1].into_iter().for_each(|action| sim.tell(Input::Proven(action, vec![])));
+    for action in [0, 1] {
+        sim.tell(Input::Proven(action, vec![]));
+    }
     assert_eq!(sim.finish().0, Verdict::Pass);
     assert_eq!(sim.case_ended().unwrap().2.unwrap().time, secs(1));
 }
@@ -528,258 +535,4 @@ fn a_revert_of_what_is_not_in_place_and_an_unknown_variant_are_errors() {
     assert_eq!(of(&scenario, "other"), Err(PlanError::UnknownVariant("other".into())));
     scenario.steps.pop();
     assert_eq!(of(&scenario, "default"), Ok(()));
-}
-
-// Whatever happens
-
-fn any_timing() -> impl Strategy<Value = Timing> {
-    prop_oneof![
-        (1..20_u64, 0..3_u64)
-            .prop_map(|(d, s)| Timing::Within { deadline: secs(d), stable_for: secs(s) }),
-        (0..5_u64, 1..10_u64)
-            .prop_map(|(a, w)| Timing::Throughout { after: secs(a), window: secs(w) }),
-    ]
-}
-
-fn any_expectations() -> impl Strategy<Value = Vec<Expectation>> {
-    prop::collection::vec(any_timing().prop_map(|timing| expect("it", timing)), 0..3)
-}
-
-fn any_plan() -> impl Strategy<Value = Plan> {
-    let step = (0..5_u8, any_expectations());
-    (any_expectations(), prop::collection::vec(step, 0..7)).prop_map(|(steady, kinds)| {
-        let mut in_place: Vec<String> = vec![];
-        let mut steps = vec![];
-        for (index, (kind, expectations)) in kinds.into_iter().enumerate() {
-            let name = format!("action {index}");
-            steps.push(match kind {
-                0 | 1 => {
-                    in_place.push(name.clone());
-                    let change = change(&name);
-                    if kind == 0 { Step::Inject(change) } else { Step::Remedy(change) }
-                }
-                2 => Step::Detect(expectations),
-                3 => Step::Recover(expectations),
-                _ => {
-                    let actions = in_place.split_off(in_place.len().saturating_sub(2));
-                    Step::Revert(Revert { only: Only::All, actions })
-                }
-            });
-        }
-        plan(steady, steps)
-    })
-}
-
-/// What happens next: an answer to what is wanted, or something at random.
-#[derive(Debug, Clone)]
-enum Event {
-    /// The oldest open question is answered, well or badly.
-    Answer(bool),
-    /// An observation of one that is observed, or not.
-    See { id: usize, holds: bool, took: u64 },
-    Later(u64),
-    Interrupt,
-    Death,
-    Blind(usize),
-    /// An answer to nothing.
-    Stray(usize, u8),
-}
-
-fn any_event() -> impl Strategy<Value = Event> {
-    prop_oneof![
-        8 => prop::bool::weighted(0.95).prop_map(Event::Answer),
-        16 => (0..12_usize, any::<bool>(), 0..3_u64)
-            .prop_map(|(id, holds, took)| Event::See { id, holds, took }),
-        4 => (0..15_u64).prop_map(Event::Later),
-        1 => (0..40_u8).prop_map(|n| if n == 0 { Event::Interrupt } else { Event::Later(1) }),
-        1 => (0..40_u8).prop_map(|n| if n == 0 { Event::Death } else { Event::Later(0) }),
-        1 => (0..100_usize).prop_map(Event::Blind),
-        2 => (0..5_usize, 0..8_u8).prop_map(|(id, kind)| Event::Stray(id, kind)),
-    ]
-}
-
-/// The world as the machine sees it: what it asked for, and what is true.
-struct World {
-    sim: Sim,
-    read: usize,
-    open: VecDeque<Action>,
-    in_place: BTreeSet<usize>,
-    proven: BTreeSet<usize>,
-    injected: BTreeSet<usize>,
-}
-
-impl World {
-    fn new(plan: Plan) -> Self {
-        let (read, open) = (0, VecDeque::new());
-        let (in_place, proven, injected) = Default::default();
-        let mut world = Self { sim: Sim::new(plan), read, open, in_place, proven, injected };
-        world.listen();
-        world
-    }
-
-    fn listen(&mut self) {
-        for action in &self.sim.wanted[self.read..] {
-            match action {
-                Action::Emit(_) | Action::Observe(_) | Action::StopObserving(_) => {}
-                Action::AbandonProvision => self.open.retain(|open| *open != Action::Provision),
-                _ => {}
-            }
-            match action {
-                Action::Inject(id) => {
-                    assert!(self.in_place.insert(*id), "{id} is injected twice");
-                    self.injected.insert(*id);
-                }
-                Action::Revert(id) => assert!(self.in_place.contains(id), "{id} is not in place"),
-                Action::Teardown => {}
-                _ => {}
-            }
-            if !matches!(action, Action::Emit(_) | Action::Observe(_) | Action::StopObserving(_)) {
-                self.open.push_back(action.clone());
-            }
-        }
-        self.read = self.sim.wanted.len();
-    }
-
-    fn tell(&mut self, input: Input) {
-        self.sim.tell(input);
-        self.listen();
-    }
-
-    fn answer(&mut self, well: bool) -> bool {
-        let Some(action) = self.open.pop_front() else { return false };
-        match action {
-            Action::Provision if well => self.sim.ready(),
-            Action::Provision | Action::AbandonProvision => {
-                self.sim.tell(Input::ClusterFailed("no".into()));
-            }
-            Action::Inject(id) if well => {
-                self.tell(Input::Issued(id));
-                self.proven.insert(id);
-                self.tell(Input::Proven(id, vec![]));
-            }
-            Action::Prove(id) if well => self.tell(Input::Proven(id, vec![])),
-            Action::Inject(id) | Action::Prove(id) => {
-                self.proven.remove(&id);
-                self.tell(Input::Unproven(id, "no".into()));
-            }
-            Action::Revert(id) if well => {
-                self.in_place.remove(&id);
-                self.tell(Input::Reverted(id));
-            }
-            Action::Revert(id) => self.tell(Input::NotReverted(id, "no".into())),
-            Action::Teardown => {
-                self.tell(Input::TornDown(if well { Ok(()) } else { Err("no".into()) }));
-            }
-            Action::Emit(_) | Action::Observe(_) | Action::StopObserving(_) => {}
-        }
-        self.listen();
-        true
-    }
-
-    /// An answer to a question that was not asked, or was answered.
-    fn stray(&mut self, id: usize, kind: u8) {
-        let asked = |wanted: &Action| self.open.contains(wanted);
-        let input = match kind {
-            0 if !asked(&Action::Inject(id)) => Input::Issued(id),
-            1 if !asked(&Action::Inject(id)) && !asked(&Action::Prove(id)) => {
-                Input::Proven(id, vec![])
-            }
-            2 if !asked(&Action::Revert(id)) => Input::Reverted(id),
-            3 if !asked(&Action::Revert(id)) => Input::NotReverted(id, "stray".into()),
-            4 if !asked(&Action::Teardown) => Input::TornDown(Ok(())),
-            5 if !asked(&Action::Provision) && !asked(&Action::AbandonProvision) => {
-                Input::ClusterFailed("stray".into())
-            }
-            _ => Input::Tick,
-        };
-        self.tell(input);
-    }
-
-    fn happen(&mut self, event: Event) {
-        match event {
-            Event::Answer(well) => drop(self.answer(well)),
-            Event::See { id, holds, took } => {
-                let began = self.sim.now;
-                self.sim.now += secs(took);
-                let (saw, ended) = (String::new(), self.sim.now);
-                self.tell(Input::Seen(id, Seen { holds, saw, began, ended, watched: took == 0 }));
-            }
-            Event::Later(seconds) => {
-                self.sim.later(seconds);
-                self.listen();
-            }
-            Event::Interrupt => self.tell(Input::Interrupted),
-            Event::Death => {
-                let (process, status) = ("kubelet".into(), "exit 1".into());
-                self.tell(Input::DiedUnasked { process, status, log: vec![] });
-            }
-            Event::Blind(id) => self.tell(Input::ObserverFailed(id, "no".into())),
-            Event::Stray(id, kind) => self.stray(id, kind),
-        }
-    }
-
-    /// From now on every question is answered well and time passes: the case must end.
-    fn drain(&mut self) {
-        for _ in 0..1000 {
-            if self.sim.machine.verdict().is_some() {
-                return;
-            }
-            if !self.answer(true) {
-                let wake = self.sim.machine.wake().expect("nothing is waited for");
-                self.sim.now = self.sim.now.max(wake);
-                self.tell(Input::Tick);
-            }
-        }
-        panic!("the case does not end: {:?}", self.sim.machine.state);
-    }
-}
-
-proptest! {
-    #![proptest_config(ProptestConfig::with_cases(2000))]
-
-    /// Whatever happens: the case ends, what was injected is reverted or the verdict is DIRTY, and
-    /// a PASS has every expectation met, every injection proven, every revert verified.
-    #[test]
-    fn no_pass_for_nothing(
-        plan in any_plan(),
-        events in prop::collection::vec(any_event(), 0..200),
-    ) {
-        let mut world = World::new(plan);
-        events.into_iter().for_each(|event| world.happen(event));
-        world.drain();
-        let (verdict, reasons) = world.sim.ended();
-        prop_assert!(world.in_place.is_empty() || verdict == Verdict::Dirty, "{reasons:?}");
-        prop_assert_eq!(verdict == Verdict::Pass, reasons.is_empty());
-        let expectations = 0..world.sim.machine.plan().expectations.len();
-        prop_assert!(expectations.clone().all(|id| world.sim.outcome(id).is_some()));
-        if verdict == Verdict::Pass {
-            let met = |id| matches!(world.sim.outcome(id), Some(Outcome::Met { .. }));
-            prop_assert!(expectations.clone().all(met));
-            prop_assert_eq!(world.injected.len(), world.sim.machine.plan().actions.len());
-            prop_assert_eq!(&world.proven, &world.injected);
-        }
-        world.sim.tell(Input::Interrupted);
-        prop_assert_eq!(world.sim.ended().0, verdict, "an ended case stays as it is");
-    }
-
-    /// A case in which everything goes well passes: the property above is not empty.
-    #[test]
-    fn all_well_passes(plan in any_plan()) {
-        let mut world = World::new(plan);
-        for _ in 0..2000 {
-            if world.sim.machine.verdict().is_some() {
-                break;
-            }
-            if world.answer(true) {
-                continue;
-            }
-            let before = matches!(world.sim.machine.state, State::Checking { .. });
-            for id in world.sim.machine.observed.clone() {
-                let throughout = world.sim.machine.trackers[id].is_throughout();
-                world.happen(Event::See { id, holds: !before || throughout, took: 0 });
-            }
-            world.happen(Event::Later(1));
-        }
-        prop_assert_eq!(world.sim.ended(), (Verdict::Pass, vec![]));
-    }
 }
