@@ -4,4 +4,7 @@
 pub mod assets;
 pub mod cluster;
 pub mod event;
+pub mod fault;
+pub mod probe;
+pub mod run;
 pub mod scenario;

@@ -1,6 +1,8 @@
 //! What a cluster and a node are. Everything above knows these two traits and nothing of who
 //! provides them; `lab/` makes clusters of real kubeadm nodes in private namespaces.
 
+pub mod client;
+
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

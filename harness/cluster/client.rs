@@ -1,0 +1,290 @@
+//! HTTPS over the cluster's own sockets: each apiserver is asked by itself, from beside the
+//! cluster or from one of its nodes, and what the network answers is data.
+
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{Request, Uri};
+use http_body_util::{BodyExt, Empty, Limited};
+use hyper::body::Bytes;
+use hyper_util::client::legacy::Client as HyperClient;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use kube::client::{Body, ClientBuilder, ConfigExt};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls;
+
+use super::{Cluster, ClusterError};
+use crate::scenario::NodeRef;
+
+/// The port of every apiserver: kubeadm's default.
+pub const APISERVER_PORT: u16 = 6443;
+
+/// How long a connection to an apiserver may take to be accepted.
+const CONNECT: Duration = Duration::from_secs(2);
+
+/// A health endpoint's answer is a few kilobytes, `/metrics` a few megabytes.
+const LONGEST_ANSWER: usize = 16 << 20;
+
+/// Where a connection starts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Vantage {
+    /// Beside the cluster, on no node.
+    Beside,
+    /// This node.
+    Node(NodeRef),
+}
+
+/// What came of one HTTPS request.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Answer {
+    /// The server answered.
+    Status {
+        /// The status code.
+        code: u16,
+        /// The body, as text.
+        body: String,
+    },
+    /// The connection was refused.
+    Refused,
+    /// No answer came in time.
+    TimedOut,
+    /// Something else went wrong: a reset connection, a certificate not to be trusted.
+    Broken(String),
+}
+
+impl fmt::Display for Answer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Status { code, .. } => write!(f, "{code}"),
+            Self::Refused => write!(f, "connection refused"),
+            Self::TimedOut => write!(f, "no answer in time"),
+            Self::Broken(why) => write!(f, "{why}"),
+        }
+    }
+}
+
+/// A cluster with an administrator's credentials: what faults and probes work with.
+#[derive(Clone)]
+pub struct Access {
+    cluster: Arc<dyn Cluster>,
+    config: kube::Config,
+    tls: Arc<rustls::ClientConfig>,
+}
+
+impl fmt::Debug for Access {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Access").field("cluster", &self.cluster).finish_non_exhaustive()
+    }
+}
+
+impl Access {
+    /// Reads the administrator's kubeconfig.
+    ///
+    /// # Errors
+    /// If the kubeconfig or its certificates can't be used.
+    pub async fn new(cluster: Arc<dyn Cluster>) -> Result<Self, ClusterError> {
+        let unusable = |error| ClusterError::caused("the administrator's kubeconfig", error);
+        let kubeconfig =
+            Kubeconfig::from_yaml(cluster.admin_kubeconfig()).map_err(|e| unusable(Box::new(e)))?;
+        let mut config =
+            kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(|e| unusable(Box::new(e)))?;
+        // Nothing may stand between the harness and the one apiserver that is asked, and a 503 is
+        // something to see, not to ask again about.
+        config.proxy_url = None;
+        config.default_retry = false;
+        let tls = config
+            .rustls_client_config()
+            .map_err(|e| ClusterError::caused("the administrator's certificates", e))?;
+        Ok(Self { cluster, config, tls: Arc::new(tls) })
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &(dyn Cluster + 'static) {
+        &*self.cluster
+    }
+
+    /// A node of the cluster.
+    ///
+    /// # Errors
+    /// If the cluster has no such node.
+    pub fn node(&self, id: NodeRef) -> Result<&Arc<dyn super::Node>, ClusterError> {
+        self.cluster().node(id).ok_or_else(|| ClusterError::new(format!("the cluster has no {id}")))
+    }
+
+    /// The masters, in order.
+    pub fn masters(&self) -> impl Iterator<Item = &Arc<dyn super::Node>> {
+        self.cluster.nodes().iter().filter(|node| matches!(node.id(), NodeRef::Master(_)))
+    }
+
+    /// The address of one master's apiserver.
+    ///
+    /// # Errors
+    /// If the cluster has no such node.
+    pub fn apiserver(&self, master: NodeRef) -> Result<SocketAddr, ClusterError> {
+        Ok(SocketAddr::new(self.node(master)?.address(), APISERVER_PORT))
+    }
+
+    /// Opens a TCP connection. Results as in [`super::Node::connect`].
+    ///
+    /// # Errors
+    /// If the harness can't try it.
+    pub async fn connect(
+        &self,
+        from: Vantage,
+        to: SocketAddr,
+        timeout: Duration,
+    ) -> Result<std::io::Result<TcpStream>, ClusterError> {
+        match from {
+            Vantage::Beside => self.cluster.connect(to, timeout).await,
+            Vantage::Node(id) => self.node(id)?.connect(to, timeout).await,
+        }
+    }
+
+    /// One GET as the administrator, on a connection of its own, with the server's certificate
+    /// verified against the cluster's CA for the address that is asked.
+    ///
+    /// # Errors
+    /// Only if the harness can't try it: a refused connection, a time-out and any status are
+    /// [`Answer`]s.
+    pub async fn get(
+        &self,
+        from: Vantage,
+        to: SocketAddr,
+        path: &str,
+        limit: Duration,
+    ) -> Result<Answer, ClusterError> {
+        let asking = async {
+            Ok(match self.connect(from, to, limit).await? {
+                Ok(stream) => self.exchange(stream, to, path).await.unwrap_or_else(|why| why),
+                Err(error) => answer_of(&error),
+            })
+        };
+        tokio::time::timeout(limit, asking).await.unwrap_or(Ok(Answer::TimedOut))
+    }
+
+    /// The request and its answer on a connection that stands. The error is an answer, too.
+    async fn exchange(
+        &self,
+        stream: TcpStream,
+        to: SocketAddr,
+        path: &str,
+    ) -> Result<Answer, Answer> {
+        let broken = |error: &dyn std::error::Error| Answer::Broken(words(error));
+        let name = rustls::pki_types::ServerName::IpAddress(to.ip().into());
+        let tls = TlsConnector::from(Arc::clone(&self.tls))
+            .connect(name, stream)
+            .await
+            .map_err(|error| answer_of(&error))?;
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
+            .await
+            .map_err(|error| broken(&error))?;
+        let request = Request::get(path)
+            .header(http::header::HOST, to.to_string())
+            .body(Empty::<Bytes>::new())
+            .map_err(|error| broken(&error))?;
+        let answering = async {
+            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
+            let code = response.status().as_u16();
+            let body = Limited::new(response.into_body(), LONGEST_ANSWER)
+                .collect()
+                .await
+                .map_err(|error| broken(&*error))?;
+            let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+            Ok(Answer::Status { code, body })
+        };
+        // The connection does the reading and writing; it ends with the answer at the latest.
+        let mut answering = std::pin::pin!(answering);
+        tokio::select! {
+            answer = &mut answering => answer,
+            ended = connection => match ended {
+                Ok(()) => answering.await,
+                Err(error) => Err(broken(&error)),
+            },
+        }
+    }
+
+    /// A Kubernetes client that asks this master's apiserver and no other, from beside the
+    /// cluster. It never retries by itself.
+    ///
+    /// # Errors
+    /// If the cluster has no such node.
+    pub fn kube(&self, master: NodeRef) -> Result<kube::Client, ClusterError> {
+        let to = self.apiserver(master)?;
+        let unusable = |error| ClusterError::caused(format!("a client for {master}"), error);
+        let mut config = self.config.clone();
+        config.cluster_url = Uri::builder()
+            .scheme("https")
+            .authority(to.to_string())
+            .path_and_query("/")
+            .build()
+            .map_err(|e| ClusterError::caused(format!("the address of {master}"), e))?;
+        let cluster = Arc::clone(&self.cluster);
+        let connector = tower::service_fn(move |_: Uri| {
+            let cluster = Arc::clone(&cluster);
+            async move {
+                let answer = cluster.connect(to, CONNECT).await.map_err(std::io::Error::other)?;
+                answer.map(TokioIo::new)
+            }
+        });
+        let https =
+            config.rustls_https_connector_with_connector(connector).map_err(unusable)?;
+        let service = HyperClient::builder(TokioExecutor::new()).build::<_, Body>(https);
+        Ok(ClientBuilder::new(service, config.default_namespace.clone())
+            .with_layer(&config.base_uri_layer())
+            .build())
+    }
+}
+
+/// What a failed connection says.
+fn answer_of(error: &std::io::Error) -> Answer {
+    match error.kind() {
+        std::io::ErrorKind::ConnectionRefused => Answer::Refused,
+        std::io::ErrorKind::TimedOut => Answer::TimedOut,
+        _ => Answer::Broken(words(error)),
+    }
+}
+
+/// An error and its causes on one line, none of them twice.
+pub fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut source = error.source();
+    while let Some(cause) = source {
+        let cause_text = cause.to_string();
+        if !text.contains(&cause_text) {
+            text.push_str(": ");
+            text.push_str(&cause_text);
+        }
+        source = cause.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_connection_is_told_from_other_failures() {
+        use std::io::{Error, ErrorKind};
+        assert_eq!(answer_of(&Error::from(ErrorKind::ConnectionRefused)), Answer::Refused);
+        assert_eq!(answer_of(&Error::from(ErrorKind::TimedOut)), Answer::TimedOut);
+        assert!(matches!(
+            answer_of(&Error::from(ErrorKind::ConnectionReset)),
+            Answer::Broken(_)
+        ));
+    }
+
+    #[test]
+    fn causes_are_said_once() {
+        let inner = ClusterError::caused("outer", ClusterError::new("inner"));
+        assert_eq!(words(&inner), "outer: inner");
+        let echo = ClusterError::caused("outer: inner", ClusterError::new("inner"));
+        assert_eq!(words(&echo), "outer: inner");
+    }
+}

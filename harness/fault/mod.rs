@@ -1,0 +1,126 @@
+//! Faults: one file a fault, that reads from top to bottom as inject, prove, revert.
+//!
+//! What a revert needs is read first (`before`) and lies in the undo journal, synced, before the
+//! first mutation. A revert is idempotent, tolerates a partial or absent injection, and is verified
+//! by reading back.
+
+mod manifest;
+mod process;
+mod settings;
+mod stop;
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use crate::cluster::ClusterError;
+use crate::cluster::client::Access;
+use crate::scenario::Fault;
+
+/// All that takes a fault back: enough for a process that knows nothing else of the run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Undo {
+    /// The fault.
+    pub fault: Fault,
+    /// What it found before it changed anything; only the fault itself reads it.
+    pub before: serde_json::Value,
+}
+
+/// Called just before the injecting command is issued: the moment from which TTD counts.
+pub type Issued = Box<dyn FnOnce() + Send>;
+
+/// What proves a fault, in words; or why it is not proven.
+pub type Proof = Result<Vec<String>, String>;
+
+/// What a fault can do.
+trait Primitive: Sync {
+    /// What it does, in words.
+    fn does(&self) -> String;
+
+    /// How long an injection or a revert may take at most.
+    fn limit(&self) -> Duration;
+
+    /// Reads what the revert needs. Changes nothing.
+    fn before<'a>(
+        &'a self,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<serde_json::Value, ClusterError>>;
+
+    /// Injects, and calls `issued` just before the command that breaks things.
+    fn inject<'a>(
+        &'a self,
+        access: &'a Access,
+        issued: Issued,
+    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+
+    /// Looks for the effect; changes nothing.
+    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>>;
+
+    /// Takes it back and reads back that it is.
+    fn revert<'a>(
+        &'a self,
+        before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<(), ClusterError>>;
+}
+
+fn primitive(fault: &Fault) -> &dyn Primitive {
+    match fault {
+        Fault::Stop(stop) => stop,
+        Fault::Settings(settings) => settings,
+    }
+}
+
+/// What the fault does, in words: `stop kube-apiserver on master-3 by SIGKILL`.
+pub fn does(fault: &Fault) -> String {
+    primitive(fault).does()
+}
+
+/// How long an injection or a revert of the fault may take at most.
+pub fn limit(fault: &Fault) -> Duration {
+    primitive(fault).limit()
+}
+
+/// The inverse of the fault, to be written down before [`inject`]. Changes nothing.
+///
+/// # Errors
+/// If what the revert needs can't be read, or the cluster is not in a state to be broken so.
+pub async fn undo(fault: &Fault, access: &Access) -> Result<Undo, ClusterError> {
+    Ok(Undo { fault: fault.clone(), before: primitive(fault).before(access).await? })
+}
+
+/// Injects the fault, and calls `issued` just before the command that breaks things.
+///
+/// # Errors
+/// If it could not be injected; it may then be in place in part.
+pub async fn inject(fault: &Fault, access: &Access, issued: Issued) -> Result<(), ClusterError> {
+    primitive(fault).inject(access, issued).await
+}
+
+/// Whether the fault's effect is there: evidence in words, or why not. Changes nothing.
+///
+/// # Errors
+/// If the harness could not look.
+pub async fn prove(fault: &Fault, access: &Access) -> Result<Proof, ClusterError> {
+    primitive(fault).prove(access).await
+}
+
+/// Takes the fault back and verifies that by reading back. Idempotent; a fault that is in place in
+/// part or not at all is no error.
+///
+/// # Errors
+/// If it could not be taken back, or not be verified.
+pub async fn revert(undo: &Undo, access: &Access) -> Result<(), ClusterError> {
+    primitive(&undo.fault).revert(&undo.before, access).await
+}
+
+/// A record of what was before, for the journal.
+fn record(before: &impl Serialize) -> Result<serde_json::Value, ClusterError> {
+    serde_json::to_value(before).map_err(|e| ClusterError::caused("the undo record", e))
+}
+
+/// The record of what was before, from the journal.
+fn recorded<T: for<'a> Deserialize<'a>>(before: &serde_json::Value) -> Result<T, ClusterError> {
+    T::deserialize(before).map_err(|e| ClusterError::caused("the undo record", e))
+}

@@ -1,0 +1,195 @@
+//! A component runs with changed flags: its static pod manifest is replaced on one node after
+//! another, and the next node's turn comes when the component is back on the one before.
+//!
+//! What else it changes: each node's component is down for the seconds of its restart.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::process::{running, until};
+use super::{Issued, Primitive, Proof, manifest, record, recorded};
+use crate::cluster::ClusterError;
+use crate::cluster::client::{Access, Answer, Vantage};
+use crate::scenario::{Component, NodeRef, SettingsChange};
+
+/// How long one node may take: the graceful end of the old process, the start of the new one.
+const RESTART: Duration = Duration::from_mins(2);
+
+/// What was before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    /// Each node with its manifest, in the order in which they are changed.
+    manifests: Vec<(NodeRef, String)>,
+}
+
+impl SettingsChange {
+    async fn manifests(&self, access: &Access) -> Result<Before, ClusterError> {
+        let mut manifests = Vec::new();
+        for id in &self.on {
+            let text = manifest::read(&**access.node(*id)?, self.component).await?;
+            let edited = manifest::edit(&text, self.component, &self.flags)?;
+            let command = |text: &str| manifest::command(text, self.component);
+            if command(&text)? == command(&edited)? {
+                let what = self.component.name();
+                return Err(ClusterError::new(format!("{what} on {id} already runs so")));
+            }
+            manifests.push((*id, text));
+        }
+        Ok(Before { manifests })
+    }
+
+    async fn change(&self, access: &Access, issued: Issued) -> Result<(), ClusterError> {
+        let mut issued = Some(issued);
+        for id in &self.on {
+            let node = access.node(*id)?;
+            let text = manifest::read(&**node, self.component).await?;
+            let edited = manifest::edit(&text, self.component, &self.flags)?;
+            if let Some(issued) = issued.take() {
+                issued();
+            }
+            self.place(*id, &edited, access).await?;
+        }
+        Ok(())
+    }
+
+    /// Puts the manifest in place if it is not, and waits until the component runs as it says.
+    async fn place(&self, id: NodeRef, text: &str, access: &Access) -> Result<(), ClusterError> {
+        let node = access.node(id)?;
+        if manifest::read(&**node, self.component).await.ok().as_deref() != Some(text) {
+            manifest::replace(&**node, self.component, text).await?;
+        }
+        let wanted = manifest::command(text, self.component)?;
+        until(RESTART, || async {
+            let processes = running(&**node, self.component).await?;
+            if let [process] = &*processes
+                && process.argv == wanted
+            {
+                return self.unready(id, access).await;
+            }
+            let what = self.component.name();
+            Ok(Some(format!("{what} on {id} does not run as its manifest says")))
+        })
+        .await?;
+        let found = manifest::read(&**node, self.component).await?;
+        if found == text {
+            return Ok(());
+        }
+        let what = self.component.name();
+        Err(ClusterError::new(format!("the manifest of {what} on {id} was changed by another")))
+    }
+
+    /// Why the component can't do its work yet. An apiserver says so itself.
+    async fn unready(&self, id: NodeRef, access: &Access) -> Result<Option<String>, ClusterError> {
+        if self.component != Component::KubeApiserver {
+            return Ok(None);
+        }
+        let at = access.apiserver(id)?;
+        match access.get(Vantage::Beside, at, "/readyz", Duration::from_secs(2)).await? {
+            Answer::Status { code: 200, .. } => Ok(None),
+            other => Ok(Some(format!("/readyz of {id} is not 200 but: {other}"))),
+        }
+    }
+
+    async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
+        let mut evidence = Vec::new();
+        for id in &self.on {
+            let processes = running(&**access.node(*id)?, self.component).await?;
+            let what = self.component.name();
+            let [process] = &*processes else {
+                return Ok(Err(format!("{} processes {what} on {id}", processes.len())));
+            };
+            if let Some(difference) = difference(&process.argv, &self.flags) {
+                return Ok(Err(format!("{what} on {id} runs {difference}")));
+            }
+            evidence.push(format!("{what} on {id} runs {}", words(&self.flags)));
+        }
+        Ok(Ok(evidence))
+    }
+
+    async fn restore(&self, before: Before, access: &Access) -> Result<(), ClusterError> {
+        for (id, text) in before.manifests.iter().rev() {
+            self.place(*id, text, access).await?;
+        }
+        Ok(())
+    }
+}
+
+/// In which flag a command line differs, in words.
+fn difference(argv: &[String], flags: &BTreeMap<String, Option<String>>) -> Option<String> {
+    flags.iter().find_map(|(flag, value)| {
+        let found = argv.iter().find(|argument| manifest::sets(argument, flag));
+        let wanted = value.as_ref().map(|value| format!("--{flag}={value}"));
+        (found != wanted.as_ref()).then(|| match found {
+            Some(found) => format!("with {found}"),
+            None => format!("without --{flag}"),
+        })
+    })
+}
+
+fn words(flags: &BTreeMap<String, Option<String>>) -> String {
+    let word = |(flag, value): (&String, &Option<String>)| match value {
+        Some(value) => format!("with --{flag}={value}"),
+        None => format!("without --{flag}"),
+    };
+    flags.iter().map(word).collect::<Vec<_>>().join(" and ")
+}
+
+impl Primitive for SettingsChange {
+    fn does(&self) -> String {
+        let nodes = self.on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ");
+        format!("run {} on {nodes} {}", self.component.name(), words(&self.flags))
+    }
+
+    fn limit(&self) -> Duration {
+        RESTART * u32::try_from(self.on.len()).unwrap_or(u32::MAX).saturating_add(1)
+    }
+
+    fn before<'a>(
+        &'a self,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<serde_json::Value, ClusterError>> {
+        Box::pin(async { record(&self.manifests(access).await?) })
+    }
+
+    fn inject<'a>(
+        &'a self,
+        access: &'a Access,
+        issued: Issued,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(self.change(access, issued))
+    }
+
+    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>> {
+        Box::pin(self.look(access))
+    }
+
+    fn revert<'a>(
+        &'a self,
+        before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async { self.restore(recorded(before)?, access).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_line_is_compared_flag_by_flag() {
+        let argv = ["kube-apiserver", "--a=1", "--bc=2"].map(Into::into);
+        let flags = |pairs: &[(&str, Option<&str>)]| {
+            pairs.iter().map(|(f, v)| ((*f).to_owned(), v.map(Into::into))).collect()
+        };
+        let difference = |pairs| difference(&argv, &flags(pairs));
+        assert_eq!(difference(&[("a", Some("1")), ("b", None)]), None);
+        assert_eq!(difference(&[("a", Some("2"))]), Some("with --a=1".into()));
+        assert_eq!(difference(&[("a", None)]), Some("with --a=1".into()));
+        assert_eq!(difference(&[("b", Some("2"))]), Some("without --b".into()));
+        assert_eq!(words(&flags(&[("a", Some("1")), ("b", None)])), "with --a=1 and without --b");
+    }
+}

@@ -1,0 +1,208 @@
+//! A component's process dies by a signal and is held down until the revert.
+//!
+//! The kubelet would restart it, and would send SIGTERM itself if its manifest went away. So, on
+//! the component's node: the kubelet is frozen (SIGSTOP), the manifest is moved out of the kubelet's
+//! folder, the signal is sent, and only when the process is gone the kubelet goes on. It then finds
+//! neither process nor manifest, and cleans up what is left of the pod.
+//!
+//! What else it changes: the kubelet of that node stands still from just before the signal to the
+//! end of the process. For SIGKILL these are milliseconds; a component that takes long to end by
+//! SIGTERM keeps the kubelet still as long, and after 40 to 50 s the node would be `NotReady`. The
+//! pod's mirror in the API is deleted while the component is held down.
+
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+
+use super::process::{checked, pattern, running, until};
+use super::{Issued, Primitive, Proof, manifest, record, recorded};
+use crate::cluster::client::{Access, Vantage};
+use crate::cluster::{ClusterError, Command};
+use crate::scenario::{Component, Stop};
+
+/// An apiserver drains for up to its `--request-timeout` of 60 s on SIGTERM.
+const DEATH: Duration = Duration::from_secs(90);
+
+/// The kubelet sees the manifest by inotify, at the latest when it lists its folder again
+/// (`fileCheckFrequency`, 20 s), and waits for the old pod's end before it starts the new one.
+const RETURN: Duration = Duration::from_secs(90);
+
+/// How long one look at a port may take.
+const LOOK: Duration = Duration::from_secs(2);
+
+/// The kubelet's own port, on every address of a node.
+const KUBELET_PORT: u16 = 10250;
+
+/// What was before.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    /// Of the manifest, in hex, as `sha256sum` says it.
+    sha256: String,
+}
+
+/// Freezes the kubelet and takes the manifest ($1) away (to $2).
+const HOLD: &str = r#"
+set -eu
+pkill -STOP -f "$3" || { echo "no kubelet to freeze" >&2; exit 1; }
+mv "$1" "$2"
+"#;
+
+/// Sends the signal ($2) to the process ($1), waits up to $3 periods of 20 ms for its end, and
+/// lets the kubelet ($4) go on, whatever came of it. A zombie is gone, too.
+const SIGNAL: &str = r#"
+pids=$(pgrep -f "$1") || { pkill -CONT -f "$4"; echo "no process to signal" >&2; exit 1; }
+kill -s "$2" $pids
+left=$3
+while [ "$left" -gt 0 ]; do
+    alive=
+    for pid in $pids; do
+        case $(sed 's/.*) //' /proc/$pid/stat 2>/dev/null) in ''|Z*|X*) ;; *) alive=$pid ;; esac
+    done
+    [ -n "$alive" ] || break
+    sleep 0.02
+    left=$((left - 1))
+done
+pkill -CONT -f "$4"
+[ -z "$alive" ] || { echo "process $alive did not end" >&2; exit 1; }
+"#;
+
+/// Says whether the manifest ($1) is away and held ($2).
+const HELD: &str = r#"[ ! -e "$1" ] && [ -e "$2" ]"#;
+
+/// Brings the manifest back if it is held, and lets the kubelet go on if it is frozen.
+const RELEASE: &str = r#"
+set -eu
+if [ -e "$2" ]; then mv "$2" "$1"; fi
+pkill -CONT -f "$3" || { echo "no kubelet to wake" >&2; exit 1; }
+sha256sum <"$1" | cut -d ' ' -f 1
+"#;
+
+impl Stop {
+    /// Where the manifest is, where it is held (on the same file system, out of the kubelet's
+    /// sight), and the kubelet's pattern.
+    fn places(&self) -> [String; 3] {
+        let held = format!("/etc/kubernetes/{}.yaml.outage-held", self.component.name());
+        [manifest::path(self.component), held, pattern("kubelet")]
+    }
+
+    async fn sha256(&self, access: &Access) -> Result<Before, ClusterError> {
+        let node = access.node(self.on)?;
+        if running(&**node, self.component).await?.is_empty() {
+            let (what, on) = (self.component.name(), self.on);
+            return Err(ClusterError::new(format!("there is no {what} on {on} to stop")));
+        }
+        let [manifest, ..] = self.places();
+        let hash = Command::script(r#"sha256sum <"$1" | cut -d ' ' -f 1"#, [manifest]);
+        Ok(Before { sha256: checked(&**node, hash, "hash the manifest").await?.text() })
+    }
+
+    async fn kill(&self, access: &Access, issued: Issued) -> Result<(), ClusterError> {
+        let node = access.node(self.on)?;
+        checked(&**node, Command::script(HOLD, self.places()), "hold the manifest").await?;
+        let [.., kubelet] = self.places();
+        let process = pattern(self.component.name());
+        let periods = (DEATH.as_millis() / 20).to_string();
+        let signal = self.signal.name().to_owned();
+        let kill = Command::script(SIGNAL, [process, signal, periods, kubelet])
+            .timeout(DEATH + DEATH / 2);
+        issued();
+        checked(&**node, kill, "send the signal").await.map(drop)
+    }
+
+    async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
+        let node = access.node(self.on)?;
+        let what = self.component.name();
+        if let Some(process) = running(&**node, self.component).await?.first() {
+            return Ok(Err(format!("{what} runs on {} as process {}", self.on, process.pid)));
+        }
+        let held = node.run(Command::script(HELD, self.places())).await?.code == 0;
+        if !held {
+            return Ok(Err(format!("the manifest of {what} on {} is not held", self.on)));
+        }
+        let (from, port) = self.port();
+        let address = match from {
+            Vantage::Beside => node.address(),
+            Vantage::Node(_) => [127, 0, 0, 1].into(),
+        };
+        let at = (address, port).into();
+        match access.connect(from, at, LOOK).await? {
+            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
+            Err(error) => return Ok(Err(format!("{at} does not refuse: {error}"))),
+            Ok(_) => return Ok(Err(format!("{at} accepts connections"))),
+        }
+        let control = (node.address(), KUBELET_PORT).into();
+        if let Err(error) = access.connect(Vantage::Beside, control, LOOK).await? {
+            return Ok(Err(format!("the kubelet beside it is not reached at {control}: {error}")));
+        }
+        Ok(Ok(vec![
+            format!("no process {what} on {}, its manifest is held", self.on),
+            format!("{at} refuses connections"),
+            format!("the kubelet beside it accepts them at {control}"),
+        ]))
+    }
+
+    /// Where the component serves with kubeadm's defaults, and from where that can be seen.
+    fn port(&self) -> (Vantage, u16) {
+        match self.component {
+            Component::KubeApiserver => (Vantage::Beside, 6443),
+            Component::Etcd => (Vantage::Beside, 2379),
+            Component::KubeControllerManager => (Vantage::Node(self.on), 10257),
+            Component::KubeScheduler => (Vantage::Node(self.on), 10259),
+        }
+    }
+
+    async fn release(&self, before: Before, access: &Access) -> Result<(), ClusterError> {
+        let node = access.node(self.on)?;
+        let (what, on) = (self.component.name(), self.on);
+        let release = Command::script(RELEASE, self.places());
+        let found = checked(&**node, release, "bring the manifest back").await?.text();
+        if found != before.sha256 {
+            let wanted = before.sha256;
+            let context = format!("the manifest of {what} on {on} is {found}, was {wanted}");
+            return Err(ClusterError::new(context));
+        }
+        until(RETURN, || async {
+            let back = !running(&**node, self.component).await?.is_empty();
+            Ok((!back).then(|| format!("{what} does not run again on {on}")))
+        })
+        .await
+    }
+}
+
+impl Primitive for Stop {
+    fn does(&self) -> String {
+        format!("stop {} on {} by SIG{}", self.component.name(), self.on, self.signal.name())
+    }
+
+    fn limit(&self) -> Duration {
+        DEATH + RETURN
+    }
+
+    fn before<'a>(
+        &'a self,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<serde_json::Value, ClusterError>> {
+        Box::pin(async { record(&self.sha256(access).await?) })
+    }
+
+    fn inject<'a>(
+        &'a self,
+        access: &'a Access,
+        issued: Issued,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(self.kill(access, issued))
+    }
+
+    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>> {
+        Box::pin(self.look(access))
+    }
+
+    fn revert<'a>(
+        &'a self,
+        before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async { self.release(recorded(before)?, access).await })
+    }
+}

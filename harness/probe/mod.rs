@@ -1,0 +1,215 @@
+//! Probes: one file an observation. A probe that fails to get an answer has seen something: an API
+//! error is data. Only the harness's own failures are errors.
+//!
+//! In each file the condition is a pure function of what was seen, apart from the seeing.
+
+mod condition;
+mod connect;
+mod endpoints;
+mod health;
+mod request;
+mod tally;
+mod target;
+
+use std::convert::Infallible;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use futures::{Stream, StreamExt};
+use tokio::time::Instant;
+
+use crate::cluster::ClusterError;
+use crate::cluster::client::Access;
+use crate::scenario::Probe;
+
+/// What a probe saw, and whether it was what the probe wants.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Observation {
+    /// Whether the condition holds.
+    pub holds: bool,
+    /// What was seen, in words.
+    pub saw: String,
+}
+
+impl Observation {
+    /// Nothing was learned that could meet a condition: the reason is what was seen.
+    fn nothing(saw: impl Into<String>) -> Self {
+        Self { holds: false, saw: saw.into() }
+    }
+}
+
+/// An observation with its time on the monotonic clock.
+#[derive(Debug, Clone)]
+pub struct Sighting {
+    /// When it began.
+    pub began: Instant,
+    /// When its result was known.
+    pub ended: Instant,
+    /// Whether it was told as it happened (a watch), so that its resolution is not the time since
+    /// the observation before.
+    pub watched: bool,
+    /// The observation.
+    pub observation: Observation,
+}
+
+/// Takes each sighting as it comes.
+pub type Sink<'a> = &'a (dyn Fn(Sighting) + Send + Sync);
+
+/// What a probe can do.
+trait Look: Sync {
+    /// What it wants to see, in words.
+    fn wanted(&self) -> String;
+
+    /// Observes, at once and then again and again, until the future is dropped; `every` is the
+    /// time from the end of one observation to the start of the next.
+    fn watch<'a>(
+        &'a self,
+        access: &'a Access,
+        every: Duration,
+        sink: Sink<'a>,
+    ) -> BoxFuture<'a, Result<Infallible, ClusterError>>;
+}
+
+fn look(probe: &Probe) -> &dyn Look {
+    match probe {
+        Probe::Health(health) => health,
+        Probe::Endpoints(endpoints) => endpoints,
+        Probe::Connect(connect) => connect,
+        Probe::Request(request) => request,
+        Probe::Condition(condition) => condition,
+    }
+}
+
+/// What the probe wants to see, in words; for a share, with the interval and the sample size.
+pub fn wanted(probe: &Probe) -> String {
+    look(probe).wanted()
+}
+
+/// Observes, at once and then again and again, until the future is dropped. `every` is the time
+/// from the end of one observation to the start of the next; what can be watched is, and `every`
+/// is then the period at which it is read again beside the watch.
+///
+/// # Errors
+/// Only the harness's own: what Kubernetes and the network answer is an observation.
+pub async fn watch(
+    probe: &Probe,
+    access: &Access,
+    every: Duration,
+    sink: Sink<'_>,
+) -> Result<Infallible, ClusterError> {
+    look(probe).watch(access, every, sink).await
+}
+
+/// Observes by asking again and again.
+async fn poll<F, Fut>(
+    every: Duration,
+    sink: Sink<'_>,
+    mut observe: F,
+) -> Result<Infallible, ClusterError>
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Result<Observation, ClusterError>>,
+{
+    loop {
+        let began = Instant::now();
+        let observation = observe().await?;
+        sink(Sighting { began, ended: Instant::now(), watched: false, observation });
+        tokio::time::sleep(every).await;
+    }
+}
+
+/// Observes by watching: each change is seen as it comes, and everything is read anew at `every`,
+/// so that a watch that has silently died is not taken for a state that stays.
+async fn listen<S, C, Fut>(
+    every: Duration,
+    sink: Sink<'_>,
+    mut read: impl FnMut() -> Fut,
+    changes: impl Stream<Item = C>,
+    apply: impl Fn(&mut S, C) -> bool,
+    judge: impl Fn(&S) -> Observation,
+) -> Result<Infallible, ClusterError>
+where
+    Fut: Future<Output = Result<S, String>>,
+{
+    let mut changes = std::pin::pin!(changes.fuse());
+    loop {
+        let began = Instant::now();
+        let mut state = read().await;
+        let observation = match &state {
+            Ok(state) => judge(state),
+            Err(why) => Observation::nothing(why),
+        };
+        sink(Sighting { began, ended: Instant::now(), watched: false, observation });
+        let mut pause = std::pin::pin!(tokio::time::sleep(every));
+        loop {
+            tokio::select! {
+                () = &mut pause => break,
+                Some(change) = changes.next() => {
+                    let now = Instant::now();
+                    if let Ok(state) = &mut state && apply(state, change) {
+                        let observation = judge(state);
+                        sink(Sighting { began: now, ended: now, watched: true, observation });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// How old an object is, as far as that can be told: etcd's revision at its last change.
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
+fn revision(metadata: &kube::api::ObjectMeta) -> u64 {
+    metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// How long a read of the API may take.
+const READ: Duration = Duration::from_secs(5);
+
+/// One read of the API, bounded, its failure in words.
+async fn read<T>(reading: impl Future<Output = kube::Result<T>>) -> Result<T, String> {
+    match tokio::time::timeout(READ, reading).await {
+        Ok(Ok(value)) => Ok(value),
+        Ok(Err(error)) => Err(crate::cluster::client::words(&error)),
+        Err(_) => Err(format!("no answer in {READ:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+
+    fn number(value: u32) -> Observation {
+        Observation { holds: value > 1, saw: value.to_string() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_seen_as_they_come_and_everything_is_read_again() {
+        let seen = Mutex::new(Vec::new());
+        let sink = |s: Sighting| seen.lock().unwrap().push((s.watched, s.observation.saw));
+        let mut reads = vec![Ok(7), Err("gone".to_owned()), Ok(1)];
+        let changes = futures::stream::iter([2, 2, 3]).chain(futures::stream::pending());
+        let listening = listen(
+            Duration::from_secs(1),
+            &sink,
+            || std::future::ready(reads.pop().unwrap_or(Ok(9))),
+            changes,
+            |state, change| std::mem::replace(state, change) != change,
+            |state| number(*state),
+        );
+        let _ = tokio::time::timeout(Duration::from_millis(2500), listening).await;
+        let expected = [(false, "1"), (true, "2"), (true, "3"), (false, "gone"), (false, "7")];
+        assert_eq!(*seen.lock().unwrap(), expected.map(|(w, s)| (w, s.to_owned())));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn polling_keeps_its_period() {
+        let seen = Mutex::new(Vec::new());
+        let start = Instant::now();
+        let sink = |s: Sighting| seen.lock().unwrap().push((s.began - start).as_secs());
+        let polling = poll(Duration::from_secs(2), &sink, || std::future::ready(Ok(number(1))));
+        let _ = tokio::time::timeout(Duration::from_secs(5), polling).await;
+        assert_eq!(*seen.lock().unwrap(), [0, 2, 4]);
+    }
+}

@@ -1,0 +1,625 @@
+//! The state machine of a case, pure: (state, input) -> (state, actions). Time, the cluster and the
+//! observers are inputs; whoever holds the machine carries out its actions and tells it what came
+//! of them.
+//!
+//! Provision -> `SteadyState` -> for each block: check that nothing expected holds yet, change, watch,
+//! prove again -> undo -> teardown. Whatever goes wrong leads to the undo.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::time::Duration;
+
+use super::plan::{Act, Plan, timing_words};
+use super::step::{Action, Input};
+use super::tracker::{Seen, Tracker};
+use super::verdict::{Findings, Slowest};
+use crate::event::{ActionState, Measured, Phase, Verdict, What};
+
+/// How long it may take until each expectation was observed once before a change.
+const CHECK: Duration = Duration::from_mins(2);
+
+#[derive(Debug, Clone, PartialEq)]
+enum State {
+    Provision,
+    Steady,
+    /// Before a block's changes: each of these must be observed once, and not hold.
+    Checking { since: Duration, left: BTreeSet<usize> },
+    /// The block's changes are carried out; the index of the one under way.
+    Acting(usize),
+    /// One stage of the block.
+    Watching(usize),
+    /// After the block's stages: what is in place is proven again.
+    Proving(BTreeSet<usize>),
+    /// What is in place is taken back, the last first.
+    Undoing,
+    TearingDown,
+    Ended,
+}
+
+/// What is known of an action that was begun and not taken back.
+#[derive(Debug, Clone, Copy, Default)]
+struct InPlace {
+    issued: Option<Duration>,
+    /// Since when it is being taken back.
+    reverting: Option<Duration>,
+}
+
+/// A case under way. Deterministic: the same inputs at the same times give the same actions.
+#[derive(Debug)]
+pub struct Machine {
+    plan: Plan,
+    state: State,
+    block: usize,
+    trackers: Vec<Tracker>,
+    observed: BTreeSet<usize>,
+    told: BTreeSet<usize>,
+    in_place: BTreeMap<usize, InPlace>,
+    /// The block's last change: when it was issued, and how long until it was proven.
+    issued: Option<Duration>,
+    uncertainty: Duration,
+    phase: Option<Phase>,
+    ending: bool,
+    findings: Findings,
+    ttd: Slowest,
+    ttr: Slowest,
+    out: VecDeque<Action>,
+}
+
+impl Machine {
+    /// A case that begins; its first actions are ready.
+    pub fn new(plan: Plan) -> Self {
+        let new = |planned: &super::plan::Planned| {
+            Tracker::new(planned.timing, planned.wanted.clone())
+        };
+        let trackers = plan.expectations.iter().map(new).collect();
+        let mut machine = Self {
+            plan,
+            state: State::Provision,
+            block: 0,
+            trackers,
+            observed: BTreeSet::new(),
+            told: BTreeSet::new(),
+            in_place: BTreeMap::new(),
+            issued: None,
+            uncertainty: Duration::ZERO,
+            phase: None,
+            ending: false,
+            findings: Findings::default(),
+            ttd: Slowest::default(),
+            ttr: Slowest::default(),
+            out: VecDeque::new(),
+        };
+        machine.enter_phase(Phase::Provision);
+        machine.introduce();
+        machine.out.push_back(Action::Provision);
+        machine
+    }
+
+    /// The next thing to do, if there is one. Ask until there is none before the next input.
+    pub fn next_action(&mut self) -> Option<Action> {
+        self.out.pop_front()
+    }
+
+    /// What the machine carries out.
+    pub fn plan(&self) -> &Plan {
+        &self.plan
+    }
+
+    /// The verdict, once the case has ended.
+    pub fn verdict(&self) -> Option<Verdict> {
+        (self.state == State::Ended).then(|| self.findings.verdict())
+    }
+
+    /// When [`Input::Tick`] is due, if no other input comes before.
+    pub fn wake(&self) -> Option<Duration> {
+        let of = |ids: &mut dyn Iterator<Item = usize>| {
+            ids.filter_map(|id| self.trackers[id].wake()).min()
+        };
+        match &self.state {
+            State::Steady => of(&mut self.plan.steady.clone()),
+            State::Checking { since, .. } => Some(*since + CHECK),
+            State::Watching(stage) => of(&mut self.stage(*stage)),
+            _ => None,
+        }
+    }
+
+    /// Takes an input in that happened at `now`, the time since the run began, which never goes
+    /// back. Inputs that answer no action are ignored.
+    pub fn handle(&mut self, now: Duration, input: Input) {
+        match input {
+            Input::ClusterReady { took, provenance, departures } => {
+                if self.state == State::Provision {
+                    self.emit(What::ClusterReady { took, provenance, departures });
+                    self.enter_steady_state(now);
+                }
+            }
+            Input::ClusterFailed(why) => self.cluster_failed(&why),
+            Input::Seen(id, seen) => self.seen(id, &seen),
+            Input::ObserverFailed(id, why) => self.observer_failed(now, id, &why),
+            Input::Issued(action) => self.was_issued(now, action),
+            Input::Proven(action, evidence) => self.proven(now, action, evidence),
+            Input::Unproven(action, why) => self.unproven(now, action, &why),
+            Input::Reverted(action) => self.reverted(now, action),
+            Input::NotReverted(action, why) => self.not_reverted(now, action, &why),
+            Input::TornDown(result) => self.torn_down(result),
+            Input::DiedUnasked { process, status, log } => {
+                let reason = format!("{process} died unasked: {status}");
+                self.emit(What::DiedUnasked { process, status, log });
+                self.cut_short(now, reason);
+            }
+            Input::Interrupted => self.cut_short(now, "interrupted".to_owned()),
+            Input::Tick => {}
+        }
+        self.advance(now);
+    }
+
+    // Provision, steady state
+
+    fn cluster_failed(&mut self, why: &str) {
+        if self.state == State::Provision {
+            if !self.ending {
+                self.findings.invalid.push(format!("there is no cluster: {why}"));
+            }
+            self.end();
+        }
+    }
+
+    fn enter_steady_state(&mut self, now: Duration) {
+        if self.ending {
+            return self.undo(now);
+        }
+        self.state = State::Steady;
+        self.enter_phase(Phase::SteadyState);
+        for id in self.plan.steady.clone() {
+            self.trackers[id].arm(now);
+            self.observe(id);
+        }
+    }
+
+    fn leave_steady_state(&mut self, now: Duration) {
+        self.tell(self.plan.steady.clone());
+        let failed = self.failed_among(self.plan.steady.clone());
+        if failed.is_empty() {
+            self.enter_block(now, 0);
+        } else {
+            self.findings.invalid.extend(failed.into_iter().map(|why| format!("steady state: {why}")));
+            self.undo(now);
+        }
+    }
+
+    // Before a block's changes
+
+    fn enter_block(&mut self, now: Duration, block: usize) {
+        self.block = block;
+        self.issued = None;
+        self.uncertainty = Duration::ZERO;
+        let Some(entered) = self.plan.blocks.get(block) else { return self.undo(now) };
+        let observers = entered.stages.iter().cloned().flatten();
+        let not_yet = match entered.acts[..] {
+            [] => vec![],
+            _ => self.plan.not_yet(block),
+        };
+        for id in observers.chain(not_yet.clone()).collect::<Vec<_>>() {
+            self.observe(id);
+        }
+        self.state = State::Checking { since: now, left: not_yet.into_iter().collect() };
+    }
+
+    fn check(&mut self, id: usize, seen: &Seen) {
+        let State::Checking { since, left } = &mut self.state else { return };
+        if seen.began < *since || !left.remove(&id) || !seen.holds {
+            return;
+        }
+        let name = &self.plan.expectations[id].name;
+        let before = match self.plan.blocks[self.block].acts.first() {
+            Some(Act::Revert(action)) => format!("the revert of {}", self.plan.actions[*action].name),
+            Some(Act::Inject(action)) => self.plan.actions[*action].name.clone(),
+            None => "anything was changed".to_owned(),
+        };
+        let reason = format!("\"{name}\" already holds before {before}: {}", seen.saw);
+        self.findings.invalid.push(reason);
+    }
+
+    fn leave_check(&mut self, now: Duration) {
+        let State::Checking { since, left } = &self.state else { return };
+        if !self.findings.invalid.is_empty() {
+            self.undo(now);
+        } else if left.is_empty() {
+            self.act(now, 0);
+        } else if now >= *since + CHECK {
+            for id in left {
+                let name = &self.plan.expectations[*id].name;
+                let reason = format!("\"{name}\" could not be observed before its cause");
+                self.findings.invalid.push(reason);
+            }
+            self.undo(now);
+        }
+    }
+
+    // The changes
+
+    fn act(&mut self, now: Duration, index: usize) {
+        let Some(act) = self.plan.blocks[self.block].acts.get(index).copied() else {
+            return self.watch(now, 0);
+        };
+        self.state = State::Acting(index);
+        match act {
+            Act::Inject(action) => {
+                let remedy = self.plan.actions[action].remedy;
+                self.enter_phase(if remedy { Phase::Remedy } else { Phase::Inject });
+                self.in_place.insert(action, InPlace::default());
+                self.out.push_back(Action::Inject(action));
+            }
+            Act::Revert(action) => {
+                self.enter_phase(Phase::Revert);
+                self.revert(now, action);
+                self.cause(now, index);
+            }
+        }
+    }
+
+    /// The change of this index is issued: if it is the block's last, the times of what is expected
+    /// count from here.
+    fn cause(&mut self, now: Duration, index: usize) {
+        let block = &self.plan.blocks[self.block];
+        if index + 1 < block.acts.len() {
+            return;
+        }
+        self.issued = Some(now);
+        let first = block.stages.first().cloned().unwrap_or_default();
+        for id in block.stages.iter().cloned().flatten() {
+            if first.contains(&id) || !self.trackers[id].is_throughout() {
+                self.trackers[id].arm(now);
+            }
+        }
+    }
+
+    fn acting_on(&self, wanted: Act) -> Option<usize> {
+        let State::Acting(index) = self.state else { return None };
+        (self.plan.blocks[self.block].acts.get(index) == Some(&wanted)).then_some(index)
+    }
+
+    fn was_issued(&mut self, now: Duration, action: usize) {
+        let Some(index) = self.acting_on(Act::Inject(action)) else { return };
+        let Some(in_place) = self.in_place.get_mut(&action) else { return };
+        if in_place.issued.replace(now).is_none() {
+            self.emit_action(action, ActionState::Issued);
+            self.cause(now, index);
+        }
+    }
+
+    fn proven(&mut self, now: Duration, action: usize, evidence: Vec<String>) {
+        let Some(in_place) = self.in_place.get(&action) else { return };
+        let Some(issued) = in_place.issued else {
+            return self.unproven(now, action, "it was never issued");
+        };
+        let took = now.saturating_sub(issued);
+        if let Some(index) = self.acting_on(Act::Inject(action)) {
+            self.uncertainty = took;
+            self.emit_action(action, ActionState::Proven { took, evidence });
+            self.next_act(now, index);
+        } else if let State::Proving(left) = &mut self.state
+            && left.remove(&action)
+        {
+            self.emit_action(action, ActionState::Proven { took, evidence });
+        }
+    }
+
+    fn unproven(&mut self, now: Duration, action: usize, why: &str) {
+        let name = self.plan.actions.get(action).map(|action| action.name.clone());
+        let name = name.unwrap_or_default();
+        let reason = if self.acting_on(Act::Inject(action)).is_some() {
+            format!("{name} is not proven: {why}")
+        } else if let State::Proving(left) = &mut self.state
+            && left.remove(&action)
+        {
+            format!("{name} was lost: {why}")
+        } else {
+            return;
+        };
+        self.findings.inconclusive.push(reason);
+        self.emit_action(action, ActionState::Unproven { why: why.to_owned() });
+        if matches!(self.state, State::Acting(_)) {
+            self.undo(now);
+        }
+    }
+
+    /// The change of this index is done: the next one, unless the case is to end.
+    fn next_act(&mut self, now: Duration, index: usize) {
+        if self.ending {
+            self.undo(now);
+        } else {
+            self.act(now, index + 1);
+        }
+    }
+
+    // Expectations
+
+    fn stage(&self, stage: usize) -> std::ops::Range<usize> {
+        let block = self.plan.blocks.get(self.block);
+        block.and_then(|block| block.stages.get(stage)).cloned().unwrap_or_default()
+    }
+
+    fn watch(&mut self, now: Duration, stage: usize) {
+        let ids = self.stage(stage);
+        self.state = State::Watching(stage);
+        if let Some(first) = ids.clone().next() {
+            self.enter_phase(self.plan.expectations[first].phase);
+        }
+        for id in ids {
+            if self.trackers[id].is_unarmed() {
+                self.trackers[id].arm(now);
+            }
+        }
+    }
+
+    fn seen(&mut self, id: usize, seen: &Seen) {
+        if !self.observed.contains(&id) {
+            return;
+        }
+        if self.trackers[id].see(seen) {
+            let (holds, saw) = (seen.holds, seen.saw.clone());
+            self.emit(What::Observed { id, holds, saw });
+        }
+        self.check(id, seen);
+    }
+
+    fn observer_failed(&mut self, now: Duration, id: usize, why: &str) {
+        if self.observed.contains(&id) {
+            let name = self.plan.expectations[id].name.clone();
+            self.cut_short(now, format!("\"{name}\" can't be observed: {why}"));
+        }
+    }
+
+    fn leave_stage(&mut self, now: Duration, stage: usize) {
+        let failed = self.failed_among(self.stage(stage));
+        let stages = self.plan.blocks[self.block].stages.len();
+        if failed.is_empty() && stage + 1 < stages {
+            return self.watch(now, stage + 1);
+        }
+        self.findings.failed.extend(failed);
+        self.state = State::Proving(self.in_place.keys().copied().collect());
+        self.out.extend(self.in_place.keys().map(|action| Action::Prove(*action)));
+    }
+
+    fn leave_block(&mut self, now: Duration) {
+        if self.findings.is_clean() {
+            for id in self.observed.clone() {
+                self.stop_observing(id);
+            }
+            self.enter_block(now, self.block + 1);
+        } else {
+            self.undo(now);
+        }
+    }
+
+    /// Why the failed ones of these failed.
+    fn failed_among(&self, ids: std::ops::Range<usize>) -> Vec<String> {
+        let failed = ids.filter(|id| self.trackers[*id].has_failed());
+        let why = |id: usize| {
+            let planned = &self.plan.expectations[id];
+            let (timing, saw) = (timing_words(planned.timing), self.trackers[id].saw());
+            format!("\"{}\" {timing}: wanted {}; last seen: {saw}", planned.name, planned.wanted)
+        };
+        failed.map(why).collect()
+    }
+
+    /// Tells how those of these that have ended did, and measures.
+    fn tell(&mut self, ids: impl Iterator<Item = usize>) {
+        for id in ids {
+            if !self.trackers[id].is_over() || !self.told.insert(id) {
+                continue;
+            }
+            let after = self.measure(id);
+            if let Some(outcome) = self.trackers[id].outcome(after) {
+                self.emit(What::ExpectationEnded { id, outcome });
+            }
+            self.stop_observing(id);
+        }
+    }
+
+    fn measure(&mut self, id: usize) -> Option<Measured> {
+        let slowest = match self.plan.expectations[id].phase {
+            Phase::Detect => &mut self.ttd,
+            Phase::Recover => &mut self.ttr,
+            _ => return None,
+        };
+        let issued = self.issued?;
+        if self.trackers[id].is_throughout() {
+            return None;
+        }
+        let measured = self.trackers[id].met().map(|held| Measured {
+            time: held.at.saturating_sub(issued),
+            uncertainty: self.uncertainty,
+            resolution: held.resolution,
+        });
+        slowest.take(measured);
+        measured
+    }
+
+    // The end
+
+    /// Something ends the case early: at once, unless a change is under way, which is waited for.
+    fn cut_short(&mut self, now: Duration, reason: String) {
+        if matches!(self.state, State::TearingDown | State::Ended) {
+            return;
+        }
+        let first = !std::mem::replace(&mut self.ending, true);
+        self.findings.invalid.push(reason);
+        match self.state {
+            State::Provision if first => self.out.push_back(Action::AbandonProvision),
+            State::Provision | State::Acting(_) | State::Undoing => {}
+            _ => self.undo(now),
+        }
+    }
+
+    fn undo(&mut self, now: Duration) {
+        self.state = State::Undoing;
+        self.enter_phase(Phase::Teardown);
+        for id in self.observed.clone() {
+            self.stop_observing(id);
+        }
+        for tracker in &mut self.trackers {
+            tracker.give_up();
+        }
+        self.tell(0..self.trackers.len());
+        self.undo_next(now);
+    }
+
+    fn undo_next(&mut self, now: Duration) {
+        let waiting = self.in_place.values().any(|in_place| in_place.reverting.is_some());
+        if waiting {
+            return;
+        }
+        let last = self.in_place.keys().next_back().copied();
+        if let Some(action) = last {
+            self.revert(now, action);
+        } else {
+            self.state = State::TearingDown;
+            self.out.push_back(Action::Teardown);
+        }
+    }
+
+    fn revert(&mut self, now: Duration, action: usize) {
+        if let Some(in_place) = self.in_place.get_mut(&action) {
+            in_place.reverting = Some(now);
+            self.emit_action(action, ActionState::Reverting);
+            self.out.push_back(Action::Revert(action));
+        }
+    }
+
+    /// The action that is being taken back is done with; since when it was, if it is one.
+    fn revert_ended(&mut self, action: usize) -> Option<Duration> {
+        self.in_place.get_mut(&action).and_then(|in_place| in_place.reverting.take())
+    }
+
+    fn reverted(&mut self, now: Duration, action: usize) {
+        let Some(since) = self.revert_ended(action) else { return };
+        self.in_place.remove(&action);
+        let took = now.saturating_sub(since);
+        self.emit_action(action, ActionState::Reverted { took });
+        if let Some(index) = self.acting_on(Act::Revert(action)) {
+            self.uncertainty = took;
+            self.next_act(now, index);
+        } else {
+            self.undo_next(now);
+        }
+    }
+
+    fn not_reverted(&mut self, now: Duration, action: usize, why: &str) {
+        if self.revert_ended(action).is_none() {
+            return;
+        }
+        let name = &self.plan.actions[action].name;
+        self.findings.dirty.push(format!("the revert of {name} is not verified: {why}"));
+        self.emit_action(action, ActionState::NotReverted { why: why.to_owned() });
+        if self.acting_on(Act::Revert(action)).is_some() {
+            self.undo(now); // It is tried once more there.
+        } else {
+            self.in_place.remove(&action);
+            self.undo_next(now);
+        }
+    }
+
+    fn torn_down(&mut self, result: Result<(), String>) {
+        if self.state != State::TearingDown {
+            return;
+        }
+        if let Err(why) = result {
+            self.findings.dirty.push(format!("the cluster could not be ended: {why}"));
+        }
+        self.end();
+    }
+
+    fn end(&mut self) {
+        for tracker in &mut self.trackers {
+            tracker.give_up();
+        }
+        self.tell(0..self.trackers.len());
+        self.state = State::Ended;
+        let (verdict, reasons) = (self.findings.verdict(), self.findings.reasons());
+        let (ttd, ttr) = (self.ttd.measured(), self.ttr.measured());
+        self.emit(What::CaseEnded { verdict, reasons, ttd, ttr });
+    }
+
+    // What time alone moves on
+
+    /// Goes on wherever nothing more is waited for.
+    fn advance(&mut self, now: Duration) {
+        loop {
+            let before = (self.state.clone(), self.block);
+            self.pass(now);
+            match &self.state {
+                State::Steady if self.all_over(self.plan.steady.clone()) => {
+                    self.leave_steady_state(now);
+                }
+                State::Checking { .. } => self.leave_check(now),
+                State::Watching(stage) => {
+                    let stage = *stage;
+                    self.tell(self.plan.blocks[self.block].stages.clone().into_iter().flatten());
+                    if self.all_over(self.stage(stage)) {
+                        self.leave_stage(now, stage);
+                    }
+                }
+                State::Proving(left) if left.is_empty() => self.leave_block(now),
+                _ => {}
+            }
+            if before == (self.state.clone(), self.block) {
+                return;
+            }
+        }
+    }
+
+    /// Lets time pass for what is expected now.
+    fn pass(&mut self, now: Duration) {
+        if matches!(self.state, State::Steady | State::Acting(_) | State::Watching(_)) {
+            self.trackers.iter_mut().for_each(|tracker| tracker.pass(now));
+        }
+    }
+
+    fn all_over(&self, mut ids: std::ops::Range<usize>) -> bool {
+        ids.all(|id| self.trackers[id].is_over())
+    }
+
+    fn observe(&mut self, id: usize) {
+        if !self.observed.insert(id) {
+            return;
+        }
+        self.out.push_back(Action::Observe(id));
+    }
+
+    fn stop_observing(&mut self, id: usize) {
+        if self.observed.remove(&id) {
+            self.out.push_back(Action::StopObserving(id));
+        }
+    }
+
+    fn enter_phase(&mut self, phase: Phase) {
+        if self.phase.replace(phase) != Some(phase) {
+            self.emit(What::Phase { phase });
+        }
+    }
+
+    fn introduce(&mut self) {
+        for (id, planned) in self.plan.expectations.iter().enumerate() {
+            let (name, timing) = (planned.name.clone(), timing_words(planned.timing));
+            let added = What::ExpectationAdded { id, phase: planned.phase, name, timing };
+            self.out.push_back(Action::Emit(added));
+        }
+    }
+
+    fn emit(&mut self, what: What) {
+        self.out.push_back(Action::Emit(what));
+    }
+
+    fn emit_action(&mut self, action: usize, state: ActionState) {
+        if let Some(planned) = self.plan.actions.get(action) {
+            let (name, does) = (planned.name.clone(), planned.does.clone());
+            self.emit(What::Action { name, does, state });
+        }
+    }
+}
+
+#[cfg(test)]
+mod properties;
+#[cfg(test)]
+mod tests;

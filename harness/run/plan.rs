@@ -1,0 +1,211 @@
+//! A scenario's variant as the state machine carries it out: expectations and actions by number,
+//! steps gathered into blocks.
+
+use std::ops::Range;
+
+use crate::event::Phase;
+use crate::scenario::{Action, Expectation, Fault, Probe, Scenario, Step, Timing};
+use crate::{fault, probe};
+
+/// What one variant of a scenario does.
+#[derive(Debug, Clone)]
+pub struct Plan {
+    /// Every expectation of the variant; its index is its number in events.
+    pub expectations: Vec<Planned>,
+    /// Every fault and remedy of the variant, in the order in which they are injected.
+    pub actions: Vec<PlannedAction>,
+    /// The expectations of the steady state.
+    pub steady: Range<usize>,
+    /// What comes after it.
+    pub blocks: Vec<Block>,
+}
+
+/// An expectation of a plan.
+#[derive(Debug, Clone)]
+pub struct Planned {
+    /// Its phase: `SteadyState`, `Detect` or `Recover`.
+    pub phase: Phase,
+    /// Its name.
+    pub name: String,
+    /// Its probe.
+    pub probe: Probe,
+    /// When it must hold.
+    pub timing: Timing,
+    /// The probe's period.
+    pub every: std::time::Duration,
+    /// What is wanted, in words.
+    pub wanted: String,
+}
+
+/// A fault or remedy of a plan.
+#[derive(Debug, Clone)]
+pub struct PlannedAction {
+    /// Its name in the scenario.
+    pub name: String,
+    /// What it does, in words.
+    pub does: String,
+    /// The change itself.
+    pub fault: Fault,
+    /// Whether it is a remedy.
+    pub remedy: bool,
+}
+
+/// Steps that change the cluster, one after another, and then the steps that expect something of
+/// it.
+#[derive(Debug, Clone, Default)]
+pub struct Block {
+    /// The changes.
+    pub acts: Vec<Act>,
+    /// For each `detect` or `recover` step its expectations.
+    pub stages: Vec<Range<usize>>,
+}
+
+/// A change: an action, by its number, is injected or taken back.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Act {
+    /// Injects it.
+    Inject(usize),
+    /// Takes it back.
+    Revert(usize),
+}
+
+/// Why a scenario's variant can't be planned. A scenario that was validated has none of these.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum PlanError {
+    /// The scenario has no such variant.
+    #[error("there is no variant {0}")]
+    UnknownVariant(String),
+    /// A revert names an action that is not in place then.
+    #[error("revert of {0}, which is not in place then")]
+    NotInPlace(String),
+}
+
+impl Plan {
+    /// Plans one variant of a scenario.
+    ///
+    /// # Errors
+    /// If there is no such variant, or a revert names an action that was not injected before it.
+    pub fn new(scenario: &Scenario, variant: &str) -> Result<Self, PlanError> {
+        if !scenario.variants.iter().any(|name| name == variant) {
+            return Err(PlanError::UnknownVariant(variant.to_owned()));
+        }
+        let mut plan =
+            Self { expectations: vec![], actions: vec![], steady: 0..0, blocks: vec![] };
+        plan.steady = plan.expect(Phase::SteadyState, &scenario.steady_state, variant);
+        let mut in_place = Vec::new();
+        for step in &scenario.steps {
+            match step {
+                Step::Inject(action) | Step::Remedy(action) if action.only.covers(variant) => {
+                    let act = plan.action(action, matches!(step, Step::Remedy(_)));
+                    in_place.push(act);
+                    plan.changing_block().acts.push(Act::Inject(act));
+                }
+                Step::Revert(revert) if revert.only.covers(variant) => {
+                    let named = plan.named(&revert.actions, &in_place)?;
+                    in_place.retain(|action| !named.contains(action));
+                    plan.changing_block().acts.extend(named.into_iter().map(Act::Revert));
+                }
+                Step::Detect(expectations) => plan.stage(Phase::Detect, expectations, variant),
+                Step::Recover(expectations) => plan.stage(Phase::Recover, expectations, variant),
+                Step::Inject(_) | Step::Remedy(_) | Step::Revert(_) => {}
+            }
+        }
+        Ok(plan)
+    }
+
+    fn expect(&mut self, phase: Phase, all: &[Expectation], variant: &str) -> Range<usize> {
+        let start = self.expectations.len();
+        let covered = all.iter().filter(|expectation| expectation.only.covers(variant));
+        self.expectations.extend(covered.map(|expectation| Planned {
+            phase,
+            name: expectation.name.clone(),
+            probe: expectation.probe.clone(),
+            timing: expectation.timing,
+            every: expectation.every,
+            wanted: probe::wanted(&expectation.probe),
+        }));
+        start..self.expectations.len()
+    }
+
+    fn action(&mut self, action: &Action, remedy: bool) -> usize {
+        self.actions.push(PlannedAction {
+            name: action.name.clone(),
+            does: fault::does(&action.fault),
+            fault: action.fault.clone(),
+            remedy,
+        });
+        self.actions.len() - 1
+    }
+
+    /// The numbers of the named actions, the last injected first.
+    fn named(&self, names: &[String], in_place: &[usize]) -> Result<Vec<usize>, PlanError> {
+        let of = |name: &String| {
+            let found = in_place.iter().find(|action| self.actions[**action].name == *name);
+            found.copied().ok_or_else(|| PlanError::NotInPlace(name.clone()))
+        };
+        let mut actions = names.iter().map(of).collect::<Result<Vec<_>, _>>()?;
+        actions.sort_unstable_by(|a, b| b.cmp(a));
+        actions.dedup();
+        Ok(actions)
+    }
+
+    /// The block that the next change belongs to: a new one after each that expects something.
+    fn changing_block(&mut self) -> &mut Block {
+        if self.blocks.last().is_none_or(|block| !block.stages.is_empty()) {
+            self.blocks.push(Block::default());
+        }
+        let last = self.blocks.len() - 1;
+        &mut self.blocks[last]
+    }
+
+    fn stage(&mut self, phase: Phase, all: &[Expectation], variant: &str) {
+        let stage = self.expect(phase, all, variant);
+        if stage.is_empty() {
+            return;
+        }
+        if self.blocks.is_empty() {
+            self.blocks.push(Block::default());
+        }
+        if let Some(block) = self.blocks.last_mut() {
+            block.stages.push(stage);
+        }
+    }
+
+    /// The expectations that must not hold yet just before a block's changes: each `within` of the
+    /// block itself, and, as long as faults are only added, each `within` of the detection that
+    /// follows.
+    pub fn not_yet(&self, block: usize) -> Vec<usize> {
+        let adds = |block: &Block| block.acts.iter().all(|act| self.is_fault(*act));
+        let mut ids = Vec::new();
+        for (index, later) in self.blocks.iter().enumerate().skip(block) {
+            if index > block && !(adds(&self.blocks[block]) && adds(later)) {
+                break;
+            }
+            let expected = later.stages.iter().cloned().flatten();
+            ids.extend(expected.filter(|id| {
+                let planned = &self.expectations[*id];
+                let counts = index == block || planned.phase == Phase::Detect;
+                counts && matches!(planned.timing, Timing::Within { .. })
+            }));
+        }
+        ids
+    }
+
+    fn is_fault(&self, act: Act) -> bool {
+        matches!(act, Act::Inject(action) if !self.actions[action].remedy)
+    }
+}
+
+/// An expectation's timing in words: `within 30s, stable for 3s`.
+pub fn timing_words(timing: Timing) -> String {
+    match timing {
+        Timing::Within { deadline, stable_for } if stable_for.is_zero() => {
+            format!("within {deadline:?}")
+        }
+        Timing::Within { deadline, stable_for } => {
+            format!("within {deadline:?}, stable for {stable_for:?}")
+        }
+        Timing::Throughout { after, window } if after.is_zero() => format!("throughout {window:?}"),
+        Timing::Throughout { after, window } => format!("after {after:?}, throughout {window:?}"),
+    }
+}

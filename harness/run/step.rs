@@ -1,0 +1,74 @@
+//! What goes into the state machine and what comes out of it.
+
+use std::time::Duration;
+
+use super::tracker::Seen;
+use crate::event::What;
+
+/// What happens to the machine.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Input {
+    /// The cluster stands.
+    ClusterReady {
+        /// How long it took.
+        took: Duration,
+        /// See [`What::ClusterReady`].
+        provenance: Vec<(String, String)>,
+        /// See [`What::ClusterReady`].
+        departures: Vec<String>,
+    },
+    /// The cluster could not be made, or was given up; why.
+    ClusterFailed(String),
+    /// An expectation's probe was observed.
+    Seen(usize, Seen),
+    /// An expectation can't be observed any more: the harness failed; why.
+    ObserverFailed(usize, String),
+    /// An action's injecting command is about to be issued.
+    Issued(usize),
+    /// An action's effect is proven, at first or again.
+    Proven(usize, Vec<String>),
+    /// An action's effect is not proven, or not any more, or it could not be injected; why.
+    Unproven(usize, String),
+    /// An action was taken back and that was verified.
+    Reverted(usize),
+    /// An action could not be taken back, or that could not be verified; why.
+    NotReverted(usize, String),
+    /// The cluster has ended, or why it could not.
+    TornDown(Result<(), String>),
+    /// A process of the cluster died although nobody asked for it.
+    DiedUnasked {
+        /// Which.
+        process: String,
+        /// Its exit status in words.
+        status: String,
+        /// Its last log lines.
+        log: Vec<String>,
+    },
+    /// The user wants it to end.
+    Interrupted,
+    /// Time has passed: the moment of [`super::Machine::wake`].
+    Tick,
+}
+
+/// What the machine wants done.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Action {
+    /// Make the cluster; answered by `ClusterReady` or `ClusterFailed`.
+    Provision,
+    /// Give the making of the cluster up; answered likewise.
+    AbandonProvision,
+    /// Begin to observe an expectation's probe.
+    Observe(usize),
+    /// End that.
+    StopObserving(usize),
+    /// Write down the inverse, inject, prove; answered by `Issued` and `Proven`, or by `Unproven`.
+    Inject(usize),
+    /// Prove again; answered by `Proven` or `Unproven`.
+    Prove(usize),
+    /// Take back and verify; answered by `Reverted` or `NotReverted`.
+    Revert(usize),
+    /// End the cluster; answered by `TornDown`.
+    Teardown,
+    /// Write an event down.
+    Emit(What),
+}
