@@ -6,7 +6,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use futures_util::stream::{self, StreamExt, TryStreamExt};
+use futures::stream::{self, StreamExt, TryStreamExt};
 use reqwest::{Client, Response, Url};
 use sha2::{Digest, Sha256};
 use tokio::io::AsyncWriteExt;

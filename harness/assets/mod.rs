@@ -23,7 +23,7 @@ mod version;
 
 use std::path::{Path, PathBuf};
 
-use futures_util::future::try_join_all;
+use futures::future::try_join_all;
 
 pub use binaries::{Binaries, Sources};
 pub use cache::{Cache, CacheError, CachedEntry, Entry, EntryState, Prune, sha256_of};

@@ -2,6 +2,7 @@
 //! provides them; `lab/` makes clusters of real kubeadm nodes in private namespaces.
 
 pub mod client;
+pub mod lab;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

@@ -1,0 +1,402 @@
+//! The lab: a multi-master cluster of real kubeadm nodes in private namespaces, without Docker,
+//! without root, and without a trace on the host.
+//!
+//! # Guarantees
+//! Everything a lab starts lives in one PID namespace whose first process leaves when the harness
+//! is gone; its network and its mounts go with it. On the host a lab leaves one folder under the
+//! cache, which [`Lab::end`] removes, or the next start if this harness was killed.
+
+mod config;
+pub mod init;
+mod layout;
+mod link;
+mod node;
+pub mod oci;
+mod root;
+mod start;
+mod store;
+mod sys;
+mod wire;
+
+use std::fs::{self, File};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+
+use super::{Cluster, ClusterError, DiedUnasked, Node};
+use crate::assets::{Assets, Binary, Cache, KubernetesVersion, Progress};
+use crate::scenario::{Component, NodeRef};
+use layout::{LabPaths, network};
+use link::Link;
+use wire::NodeSpec;
+
+/// First argument that makes this program the first process of a lab.
+pub const INIT_ARGUMENT: &str = "lab-init";
+
+/// The name under which this program stands in for runc.
+pub const RUNC_NAME: &str = "outage-runc";
+
+/// What kind of cluster a lab should be.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The version of Kubernetes.
+    pub kubernetes: KubernetesVersion,
+    /// Control-plane nodes: 1, 3 or 5.
+    pub masters: usize,
+    /// Worker nodes: 0 to 3.
+    pub workers: usize,
+    /// Flags of components that differ from kubeadm's: component, flag without dashes, value.
+    pub settings: Vec<(Component, String, String)>,
+    /// This program, which is also the lab's first process; in tests not the running one.
+    pub program: PathBuf,
+}
+
+/// One machine of a lab.
+#[derive(Debug, Clone)]
+pub(crate) struct Machine {
+    id: NodeRef,
+    name: String,
+    /// The last part of its address, and the third of its pods'.
+    number: u8,
+}
+
+impl Machine {
+    fn new(id: NodeRef) -> Self {
+        let number = match id {
+            NodeRef::Master(index) => 10 + index,
+            NodeRef::Worker(index) => 20 + index,
+        };
+        Self { id, name: id.to_string(), number: u8::try_from(number).unwrap_or(u8::MAX) }
+    }
+
+    /// The machine that unpacks images.
+    fn builder() -> Self {
+        Self { id: NodeRef::Worker(0), name: "builder".into(), number: 10 }
+    }
+
+    fn is_master(&self) -> bool {
+        matches!(self.id, NodeRef::Master(_))
+    }
+
+    fn address(&self) -> Ipv4Addr {
+        network::address(self.number)
+    }
+}
+
+/// The reference of the pause image among the assets.
+fn pause_image(assets: &Assets) -> Result<String, ClusterError> {
+    assets
+        .images()
+        .iter()
+        .map(|image| image.reference.clone())
+        .find(|reference| reference.contains("/pause:"))
+        .ok_or_else(|| ClusterError::new("the assets hold no pause image"))
+}
+
+/// The last lines of a log file.
+fn last_lines(log: &Path) -> Vec<String> {
+    const LINES: usize = 8;
+    let text = fs::read(log).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
+}
+
+/// A running lab.
+#[derive(Debug)]
+pub struct Lab {
+    options: Options,
+    folder: PathBuf,
+    /// Held as long as the folder is in use.
+    _lock: File,
+    assets: Arc<Assets>,
+    /// Closing it ends the lab.
+    control: Mutex<Option<Arc<Link>>>,
+    init: Mutex<Option<tokio::process::Child>>,
+    nodes: Vec<Arc<dyn Node>>,
+    kubeconfig: String,
+    deaths: broadcast::Sender<DiedUnasked>,
+    balancer: Mutex<Option<Arc<link::Program>>>,
+}
+
+impl Lab {
+    /// Makes the lab's folder and its first process; no nodes yet.
+    async fn prepare(
+        assets: &Arc<Assets>,
+        options: &Options,
+        progress: &Progress,
+    ) -> Result<Self, ClusterError> {
+        let cache = Cache::from_env()
+            .map_err(|error| ClusterError::caused("find the cache folder", error))?;
+        let labs = cache.root().join("labs");
+        remove_abandoned(&labs, progress);
+        let (folder, lock) = make_folder(&labs)
+            .map_err(|error| ClusterError::caused(format!("make {}", labs.display()), error))?;
+        let paths = LabPaths {
+            folder: folder.display().to_string(),
+            node_root: assets.node_root().display().to_string(),
+            exe: options.program.display().to_string(),
+        };
+        let (ours, theirs) = wire::pair()
+            .map_err(|error| ClusterError::caused("make the lab's control socket", error))?;
+        let argument = serde_json::to_string(&paths)
+            .map_err(|error| ClusterError::caused("write the lab's paths", error))?;
+        let log = File::create(folder.join("logs/lab.log"))
+            .map_err(|error| ClusterError::caused("make the lab's log", error))?;
+        let init = tokio::process::Command::new(&options.program)
+            .args([INIT_ARGUMENT, &argument])
+            .stdin(Stdio::from(theirs))
+            .stdout(Stdio::null())
+            .stderr(Stdio::from(log))
+            .env_clear()
+            .spawn()
+            .map_err(|error| {
+                ClusterError::caused(format!("start {}", options.program.display()), error)
+            })?;
+        let link = Link::open("the lab", ours).await?;
+        let (deaths, _) = broadcast::channel(64);
+        Ok(Self {
+            options: options.clone(),
+            folder,
+            _lock: lock,
+            assets: Arc::clone(assets),
+            control: Mutex::new(Some(Arc::new(link))),
+            init: Mutex::new(Some(init)),
+            nodes: Vec::new(),
+            kubeconfig: String::new(),
+            deaths,
+            balancer: Mutex::new(None),
+        })
+    }
+
+    fn control(&self) -> Result<Arc<Link>, ClusterError> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        control.ok_or_else(|| ClusterError::new("the lab has ended"))
+    }
+
+    /// The lab's folder on the host: its nodes' logs are in `logs/NODE/`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    fn logs(&self, machine: &Machine) -> PathBuf {
+        self.folder.join("logs").join(&machine.name)
+    }
+
+    fn containerd_folder(&self, machine: &Machine) -> PathBuf {
+        self.folder.join("nodes").join(&machine.name).join("containerd")
+    }
+
+    fn spec(&self, machine: &Machine, machines: &[Machine]) -> NodeSpec {
+        let peers = machines.iter().map(|peer| peer.number);
+        NodeSpec {
+            name: machine.name.clone(),
+            number: machine.number,
+            network: network::node_batch(
+                machine.number,
+                peers.filter(|peer| *peer != machine.number),
+            ),
+            disk: "4g".into(),
+        }
+    }
+
+    fn make_node_folders(
+        &self,
+        machine: &Machine,
+        store: Option<&Path>,
+    ) -> Result<(), ClusterError> {
+        let make = || -> std::io::Result<()> {
+            fs::create_dir_all(self.logs(machine))?;
+            let containerd = self.containerd_folder(machine);
+            fs::create_dir_all(&containerd)?;
+            if let Some(store) = store {
+                for entry in fs::read_dir(store)? {
+                    let entry = entry?;
+                    // The cache's own record of the entry is no part of the store.
+                    if entry.file_type()?.is_dir() {
+                        store::hand_out(&entry.path(), &containerd.join(entry.file_name()))?;
+                    }
+                }
+            }
+            Ok(())
+        };
+        make().map_err(|error| {
+            ClusterError::caused(format!("make the folders of {}", machine.name), error)
+        })
+    }
+
+    /// Links the binaries that nodes run beside their packages into one folder.
+    fn make_binaries(&self) -> Result<(), ClusterError> {
+        let folder = self.folder.join("bin");
+        for binary in [Binary::Kubelet, Binary::Kubeadm, Binary::Kubectl, Binary::Etcdctl] {
+            let from = self
+                .assets
+                .binary(binary)
+                .map_err(|error| ClusterError::caused("find a binary", error))?;
+            let to = folder.join(binary.name());
+            // A folder that the user names may be on another file system.
+            let linked = fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop));
+            linked.map_err(|error| {
+                ClusterError::caused(format!("give nodes {}", binary.name()), error)
+            })?;
+        }
+        Ok(())
+    }
+
+    /// Ends the lab: every process in it, and its folder.
+    async fn end(&self) -> Result<(), ClusterError> {
+        let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(control) = control {
+            control.close();
+        }
+        let init = self.init.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(mut init) = init {
+            let ended = tokio::time::timeout(Duration::from_secs(20), init.wait()).await;
+            if ended.is_err() {
+                init.kill()
+                    .await
+                    .map_err(|error| ClusterError::caused("kill the lab", error))?;
+            }
+        }
+        if self.folder.exists() {
+            remove_tree(&self.folder).map_err(|error| {
+                ClusterError::caused(format!("remove {}", self.folder.display()), error)
+            })?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Lab {
+    /// The last resort: the processes end because their socket closes.
+    fn drop(&mut self) {
+        if let Some(control) =
+            self.control.lock().unwrap_or_else(PoisonError::into_inner).take()
+        {
+            control.close();
+        }
+    }
+}
+
+impl Cluster for Lab {
+    fn provider(&self) -> &'static str {
+        "lab"
+    }
+
+    fn nodes(&self) -> &[Arc<dyn Node>] {
+        &self.nodes
+    }
+
+    fn load_balancer(&self) -> SocketAddr {
+        SocketAddr::new(IpAddr::V4(network::LOAD_BALANCER), 6443)
+    }
+
+    fn admin_kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    fn connect(
+        &self,
+        to: SocketAddr,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<std::io::Result<TcpStream>, ClusterError>> {
+        async move {
+            self.control()?.connect(to, timeout).await
+        }
+        .boxed()
+    }
+
+    fn provenance(&self) -> Vec<(String, String)> {
+        self.assets
+            .provenance()
+            .iter()
+            .map(|file| {
+                let value = format!("{} sha256:{} ({})", file.version, file.sha256, file.origin);
+                (file.name.clone(), value)
+            })
+            .collect()
+    }
+
+    fn departures(&self) -> Vec<String> {
+        let settings = self.options.settings.iter();
+        let settings = settings.map(|(of, name, value)| format!("{}: --{name}={value}", of.name()));
+        config::DEPARTURES.iter().map(|text| (*text).to_owned()).chain(settings).collect()
+    }
+
+    fn deaths(&self) -> broadcast::Receiver<DiedUnasked> {
+        self.deaths.subscribe()
+    }
+
+    fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.end().boxed()
+    }
+}
+
+/// Makes a folder of its own, locked for as long as the lab lives.
+fn make_folder(labs: &Path) -> std::io::Result<(PathBuf, File)> {
+    fs::create_dir_all(labs)?;
+    let folder = tempfile::Builder::new().prefix("lab-").tempdir_in(labs)?.keep();
+    let lock = File::create(folder.join("lock"))?;
+    lock.lock()?;
+    for dir in ["logs", "nodes", "bin", "control"] {
+        fs::create_dir(folder.join(dir))?;
+    }
+    File::create(folder.join("bin").join(RUNC_NAME))?;
+    Ok((folder, lock))
+}
+
+/// Removes the folders of labs whose harness is gone.
+fn remove_abandoned(labs: &Path, progress: &Progress) {
+    let Ok(entries) = fs::read_dir(labs) else { return };
+    for folder in entries.flatten().map(|entry| entry.path()) {
+        // A folder without a lock is just being made, or was given up in that moment long ago.
+        let Ok(lock) = File::open(folder.join("lock")) else { continue };
+        if lock.try_lock().is_ok() {
+            match remove_tree(&folder) {
+                Ok(()) => progress.notice(format!("removed {}: its run was killed", folder.display())),
+                Err(error) => progress.warning(format!("can't remove {}: {error}", folder.display())),
+            }
+        }
+    }
+}
+
+/// Removes a folder, also where it holds folders without permissions, as overlay mounts leave.
+fn remove_tree(folder: &Path) -> std::io::Result<()> {
+    for entry in fs::read_dir(folder)? {
+        let entry = entry?;
+        let path = entry.path();
+        if entry.file_type()?.is_dir() {
+            let mode = path.symlink_metadata()?.permissions().mode();
+            if mode & 0o700 != 0o700 {
+                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
+            }
+            remove_tree(&path)?;
+        } else {
+            fs::remove_file(&path)?;
+        }
+    }
+    fs::remove_dir(folder)
+}
+
+/// Does the work of a lab's first process or of runc, if that is what this program was started as.
+/// To be called first in `main`: before any thread exists.
+pub fn stand_in() -> Option<std::process::ExitCode> {
+    let mut args = std::env::args();
+    let program = args.next()?;
+    let code = if Path::new(&program).file_name().is_some_and(|name| name == RUNC_NAME) {
+        oci::main(args.collect())
+    } else if args.next().as_deref() == Some(INIT_ARGUMENT) {
+        init::main(&args.next()?)
+    } else {
+        return None;
+    };
+    Some(u8::try_from(code).unwrap_or(u8::MAX).into())
+}

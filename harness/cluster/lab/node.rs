@@ -1,0 +1,270 @@
+//! A node of a lab: a first process in namespaces of its own, and the programs it keeps running.
+
+use std::fs::File;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::OwnedFd;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::BoxFuture;
+use tokio::net::TcpStream;
+use tokio::sync::{Mutex, RwLock, broadcast};
+
+use super::layout::network;
+use super::link::{Link, Program};
+use super::wire::{self, NodeSpec};
+use super::{Machine, config};
+use crate::cluster::{ClusterError, Command, DiedUnasked, Node, Output, Service};
+use crate::scenario::NodeRef;
+
+/// A node of a lab.
+#[derive(Debug)]
+pub(super) struct LabNode {
+    machine: Machine,
+    spec: NodeSpec,
+    /// Where its programs' output goes, on the host.
+    logs: PathBuf,
+    lab: Arc<Link>,
+    deaths: broadcast::Sender<DiedUnasked>,
+    /// The running machine; nothing while the power is off.
+    machine_on: RwLock<Option<Arc<Running>>>,
+    /// Held while the power changes.
+    switching: Mutex<()>,
+}
+
+#[derive(Debug)]
+struct Running {
+    link: Link,
+    /// The node's first process, as the lab's first process started it.
+    init: Program,
+    services: Mutex<Vec<(Service, Arc<Supervised>)>>,
+}
+
+/// A program that should run until it is told to stop.
+#[derive(Debug)]
+struct Supervised {
+    program: Program,
+    asked: AtomicBool,
+}
+
+impl LabNode {
+    pub fn new(
+        machine: Machine,
+        spec: NodeSpec,
+        logs: PathBuf,
+        lab: Arc<Link>,
+        deaths: broadcast::Sender<DiedUnasked>,
+    ) -> Self {
+        Self {
+            machine,
+            spec,
+            logs,
+            lab,
+            deaths,
+            machine_on: RwLock::new(None),
+            switching: Mutex::new(()),
+        }
+    }
+
+    /// Boots the machine without starting its services.
+    pub async fn boot(&self) -> Result<(), ClusterError> {
+        let (ours, theirs) = wire::pair().map_err(|error| {
+            ClusterError::caused(format!("make a socket for {}", self.machine.name), error)
+        })?;
+        let init = self.lab.power_on(self.spec.clone(), theirs).await?;
+        let link = Link::open(&self.machine.name, ours).await?;
+        let running =
+            Running { link, init, services: Mutex::new(Vec::new()) };
+        *self.machine_on.write().await = Some(Arc::new(running));
+        Ok(())
+    }
+
+    /// Runs a command with a file as its standard input.
+    pub async fn run_reading(
+        &self,
+        command: Command,
+        input: OwnedFd,
+    ) -> Result<Output, ClusterError> {
+        self.on().await?.link.run_reading(command, Some(input)).await
+    }
+
+    /// Boots the machine, and starts containerd and the kubelet from what is on its disk.
+    async fn boot_with_services(&self) -> Result<(), ClusterError> {
+        self.boot().await?;
+        self.set_service(Service::Containerd, true).await?;
+        self.set_service(Service::Kubelet, true).await
+    }
+
+    async fn on(&self) -> Result<Arc<Running>, ClusterError> {
+        let machine = self.machine_on.read().await;
+        machine
+            .clone()
+            .ok_or_else(|| ClusterError::new(format!("{} is powered off", self.machine.name)))
+    }
+
+    async fn set_service(&self, service: Service, run: bool) -> Result<(), ClusterError> {
+        let machine = self.on().await?;
+        let mut services = machine.services.lock().await;
+        let at = services.iter().position(|(of, _)| *of == service);
+        if !run {
+            if let Some(at) = at {
+                let (_, supervised) = services.remove(at);
+                supervised.asked.store(true, Ordering::SeqCst);
+                Self::end(&machine.link, &supervised).await;
+            }
+            return Ok(());
+        }
+        if let Some(at) = at {
+            if !services[at].1.program.ended() {
+                return Ok(());
+            }
+            services.remove(at);
+        }
+        let supervised = self.start_service(&machine.link, service).await?;
+        services.push((service, supervised));
+        drop(services);
+        if service == Service::Containerd {
+            self.await_containerd(&machine.link).await?;
+        }
+        Ok(())
+    }
+
+    /// TERM, and KILL if that does not end it within ten seconds, as systemd would.
+    async fn end(link: &Link, supervised: &Supervised) {
+        let program = &supervised.program;
+        link.signal(program, libc::SIGTERM);
+        // A paused process ends only once it goes on.
+        link.signal(program, libc::SIGCONT);
+        if tokio::time::timeout(Duration::from_secs(10), program.wait()).await.is_err() {
+            link.signal(program, libc::SIGKILL);
+            program.wait().await;
+        }
+    }
+
+    async fn start_service(
+        &self,
+        link: &Link,
+        service: Service,
+    ) -> Result<Arc<Supervised>, ClusterError> {
+        let (name, argv): (_, Vec<String>) = match service {
+            Service::Containerd => ("containerd", vec!["containerd".into()]),
+            Service::Kubelet => {
+                ("kubelet", vec!["sh".into(), "-c".into(), config::KUBELET.into()])
+            }
+        };
+        let log = self.logs.join(format!("{name}.log"));
+        let streams = log_streams(&log)?;
+        let program = link.spawn(argv, Vec::new(), streams).await?;
+        let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
+        let watched = Arc::clone(&supervised);
+        let deaths = self.deaths.clone();
+        let process = format!("{name} on {}", self.machine.name);
+        tokio::spawn(async move {
+            let code = watched.program.wait().await;
+            if !watched.asked.load(Ordering::SeqCst) {
+                // Nobody may be listening.
+                let _ = deaths.send(DiedUnasked {
+                    process,
+                    status: status(code),
+                    log: super::last_lines(&log),
+                });
+            }
+        });
+        Ok(supervised)
+    }
+
+    /// Waits until containerd serves its socket.
+    async fn await_containerd(&self, link: &Link) -> Result<(), ClusterError> {
+        // The socket exists before it is served; `ctr version` answers once it is.
+        let script = "for i in $(seq 400); do [ -S /run/containerd/containerd.sock ] && \
+                      ctr --connect-timeout 1s version >/dev/null 2>&1 && exit 0; sleep 0.02; done; exit 1";
+        let command = Command::script(script, [""; 0]).timeout(Duration::from_secs(60));
+        let output = link.run(command).await?;
+        if output.code == 0 {
+            return Ok(());
+        }
+        let lines = super::last_lines(&self.logs.join("containerd.log")).join("\n");
+        Err(ClusterError::new(format!("containerd on {} does not serve: {lines}", self.machine.name)))
+    }
+
+    async fn switch(&self, on: bool) -> Result<(), ClusterError> {
+        let _switching = self.switching.lock().await;
+        if !on {
+            let Some(machine) = self.machine_on.write().await.take() else { return Ok(()) };
+            for (_, supervised) in machine.services.lock().await.iter() {
+                supervised.asked.store(true, Ordering::SeqCst);
+            }
+            // A first process ignores signals, but not SIGKILL from an outer PID namespace.
+            self.lab.signal(&machine.init, libc::SIGKILL);
+            machine.init.wait().await;
+            return Ok(());
+        }
+        if self.powered() {
+            return Ok(());
+        }
+        self.boot_with_services().await
+    }
+}
+
+/// An empty input, and a file to append both outputs to.
+pub(super) fn log_streams(log: &std::path::Path) -> Result<[OwnedFd; 3], ClusterError> {
+    let failed = |error| ClusterError::caused(format!("open {}", log.display()), error);
+    let output = File::options().create(true).append(true).open(log).map_err(failed)?;
+    let errors = output.try_clone().map_err(failed)?;
+    let input = File::open("/dev/null").map_err(failed)?;
+    Ok([input.into(), output.into(), errors.into()])
+}
+
+/// An exit code in words.
+pub(super) fn status(code: i32) -> String {
+    if code > 128 {
+        format!("killed by signal {}", code - 128)
+    } else {
+        format!("exit code {code}")
+    }
+}
+
+impl Node for LabNode {
+    fn id(&self) -> NodeRef {
+        self.machine.id
+    }
+
+    fn name(&self) -> &str {
+        &self.machine.name
+    }
+
+    fn address(&self) -> IpAddr {
+        network::address(self.machine.number).into()
+    }
+
+    fn run(&self, command: Command) -> BoxFuture<'_, Result<Output, ClusterError>> {
+        async move { self.on().await?.link.run(command).await }.boxed()
+    }
+
+    fn connect(
+        &self,
+        to: SocketAddr,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<std::io::Result<TcpStream>, ClusterError>> {
+        async move { self.on().await?.link.connect(to, timeout).await }.boxed()
+    }
+
+    fn service(&self, service: Service, run: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.set_service(service, run).boxed()
+    }
+
+    fn powered(&self) -> bool {
+        match self.machine_on.try_read() {
+            Ok(machine) => machine.is_some(),
+            // The power is changing just now.
+            Err(_) => false,
+        }
+    }
+
+    fn power(&self, on: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.switch(on).boxed()
+    }
+}

@@ -1,0 +1,406 @@
+//! How a lab comes up: everything that need not wait starts at once, and each step waits for the
+//! one event that it needs.
+
+use std::sync::{Arc, PoisonError};
+use std::time::Duration;
+
+use futures::future::{try_join_all, try_join3};
+use tokio::sync::broadcast;
+
+use super::layout::network;
+use super::node::{LabNode, log_streams, status};
+use super::{Lab, Machine, Options, config, last_lines, pause_image, store};
+use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
+use crate::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
+use crate::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Output, Service};
+use crate::scenario::NodeRef;
+
+/// Time from one look at what is awaited to the next. Health endpoints can't be watched.
+const PERIOD: Duration = Duration::from_millis(20);
+/// A bound for what Kubernetes does by itself; measured: about 15 s on two cores.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// The phases of `kubeadm init` that need no running cluster.
+const OFFLINE: &str = "preflight,wait-control-plane,upload-config,upload-certs,\
+                       mark-control-plane,bootstrap-token,kubelet-finalize,addon";
+/// The phases that are left out once they ran.
+const ONLINE: &str = "preflight,certs,kubeconfig,etcd,control-plane,kubelet-start,\
+                      wait-control-plane,upload-certs,kubelet-finalize";
+
+impl Lab {
+    /// Starts a lab and waits until Kubernetes is up on every node: apiservers ready, nodes Ready,
+    /// kube-proxy and CoreDNS running. `say` is told how far it is.
+    ///
+    /// # Errors
+    /// What could not be set up, with the last log lines of the program that failed. Nothing stays.
+    pub async fn start(
+        assets: Arc<Assets>,
+        options: Options,
+        progress: &Progress,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Arc<Self>, ClusterError> {
+        let cache = Cache::from_env()
+            .map_err(|error| ClusterError::caused("find the cache folder", error))?;
+        let differences = differences(&options.kubernetes)
+            .map_err(|error| ClusterError::caused("choose a version", error))?;
+        let images = store::image_store(&cache, &assets, &options, progress).await?;
+        let mut lab = Self::prepare(&assets, &options, progress).await?;
+        let machines = machines(&options);
+        match lab.bring_up(&machines, differences, &images, say).await {
+            Ok(()) => {}
+            Err(error) => {
+                // The failure that led here is the one to report.
+                let _ = lab.end().await;
+                return Err(error);
+            }
+        }
+        let lab = Arc::new(lab);
+        if let Err(error) = lab.await_kubernetes(say).await {
+            let _ = lab.end().await;
+            return Err(error);
+        }
+        Ok(lab)
+    }
+
+    async fn bring_up(
+        &mut self,
+        machines: &[Machine],
+        differences: &Differences,
+        images: &Entry,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), ClusterError> {
+        self.make_binaries()?;
+        let pki = self.certificate_authorities(machines, differences);
+        let booted = try_join_all(machines.iter().map(|machine| async {
+            self.make_node_folders(machine, Some(images.path()))?;
+            let node = self.node(machine, machines)?;
+            node.boot().await?;
+            Ok::<_, ClusterError>(Arc::new(node))
+        }));
+        let (pki, nodes) = futures::future::try_join(pki, booted).await?;
+        say(format!("{} nodes booted", nodes.len()));
+        let pause = pause_image(&self.assets)?;
+        let setting_up = machines.iter().zip(&nodes).map(|(machine, node)| async {
+            let kubeadm = config::kubeadm(
+                &self.options,
+                differences,
+                machines,
+                machine,
+                "/etc/kubernetes/pki",
+            );
+            self.set_up(machine, node, &pki, &kubeadm, &pause).await
+        });
+        try_join_all(setting_up).await?;
+        say("kubelets started".into());
+        let script = "cat /etc/kubernetes/super-admin.conf 2>/dev/null || \
+                      cat /etc/kubernetes/admin.conf";
+        let first = nodes.first().ok_or_else(|| ClusterError::new("a lab needs a master"))?;
+        let kubeconfig = checked(first, Command::script(script, [""; 0])).await?;
+        self.kubeconfig = String::from_utf8_lossy(&kubeconfig.stdout).into_owned();
+        self.nodes = nodes.into_iter().map(|node| node as Arc<dyn Node>).collect();
+        Ok(())
+    }
+
+    fn node(&self, machine: &Machine, machines: &[Machine]) -> Result<LabNode, ClusterError> {
+        Ok(LabNode::new(
+            machine.clone(),
+            self.spec(machine, machines),
+            self.logs(machine),
+            self.control()?,
+            self.deaths.clone(),
+        ))
+    }
+
+    /// Has kubeadm make the authorities that all masters share, and the workers' kubeconfigs;
+    /// returns them as a tar archive of `/etc/kubernetes`.
+    async fn certificate_authorities(
+        &self,
+        machines: &[Machine],
+        differences: &Differences,
+    ) -> Result<Vec<u8>, ClusterError> {
+        let first = machines.first().ok_or_else(|| ClusterError::new("a lab needs a master"))?;
+        let config =
+            config::kubeadm(&self.options, differences, machines, first, "/run/made/pki");
+        let script = r#"
+set -e
+version=$1 endpoint=$2 address=$3; shift 3
+kubeadm=/outage/lab/bin/kubeadm
+mkdir -p /run/made/pki
+cat > /run/kubeadm.yaml
+pids=
+for phase in ca front-proxy-ca etcd-ca sa; do
+  $kubeadm init phase certs $phase --config /run/kubeadm.yaml 2>&1 &
+  pids="$pids $!"
+done
+for pid in $pids; do wait $pid; done
+for worker; do
+  mkdir -p "/run/made/workers/$worker"
+  $kubeadm init phase kubeconfig kubelet --node-name "$worker" --cert-dir /run/made/pki \
+    --kubeconfig-dir "/run/made/workers/$worker" --kubernetes-version "$version" \
+    --control-plane-endpoint "$endpoint" --apiserver-advertise-address "$address" 2>&1
+done
+"#;
+        let mut args = vec![
+            format!("v{}", self.options.kubernetes),
+            format!("{}:{APISERVER_PORT}", network::LOAD_BALANCER),
+            first.address().to_string(),
+        ];
+        let workers = machines.iter().filter(|machine| !machine.is_master());
+        args.extend(workers.map(|machine| machine.name.clone()));
+        let link = self.control()?;
+        let command = Command::script(script, args).stdin(config).timeout(Duration::from_secs(120));
+        let made = link.run(command).await?;
+        if made.code != 0 {
+            return Err(refused("kubeadm init phase certs", &made));
+        }
+        let archive = link.run(Command::new(["tar", "-C", "/run/made", "-c", "."])).await?;
+        if archive.code == 0 { Ok(archive.stdout) } else { Err(refused("tar", &archive)) }
+    }
+
+    /// Lays out a node that was just booted, by kubeadm, and starts its services.
+    async fn set_up(
+        &self,
+        machine: &Machine,
+        node: &LabNode,
+        pki: &[u8],
+        kubeadm: &str,
+        pause: &str,
+    ) -> Result<(), ClusterError> {
+        self.write_containerd_config(node, pause).await?;
+        let script = r#"
+set -e
+mkdir -p /run/made /etc/cni/net.d /etc/kubernetes/manifests
+tar -C /run/made -x
+printf %s "$2" > /etc/cni/net.d/10-outage.conflist
+printf %s "$3" > /etc/kubernetes/kubeadm.yaml
+if [ "$1" = master ]; then
+  cp -r /run/made/pki /etc/kubernetes/
+else
+  mkdir -p /etc/kubernetes/pki
+  cp /run/made/pki/ca.crt /etc/kubernetes/pki/
+  cp "/run/made/workers/$(hostname)/kubelet.conf" /etc/kubernetes/
+fi
+rm -rf /run/made
+"#;
+        let role = if machine.is_master() { "master" } else { "worker" };
+        let args = [role.to_owned(), config::cni(machine), kubeadm.to_owned()];
+        checked(node, Command::script(script, args).stdin(pki)).await?;
+        let phases: Vec<String> = if machine.is_master() {
+            vec!["kubeadm".into(), "init".into(), format!("--skip-phases={OFFLINE}")]
+        } else {
+            ["kubeadm", "init", "phase", "kubelet-start"].map(str::to_owned).into()
+        };
+        let config = ["--config", "/etc/kubernetes/kubeadm.yaml"].map(str::to_owned);
+        let phases = Command::new(phases.into_iter().chain(config)).timeout(PATIENCE);
+        let phases = async { checked(node, phases).await.map(drop) };
+        let containerd = node.service(Service::Containerd, true);
+        futures::future::try_join(phases, containerd).await?;
+        node.service(Service::Kubelet, true).await
+    }
+
+    pub(super) async fn write_containerd_config(
+        &self,
+        node: &LabNode,
+        pause: &str,
+    ) -> Result<(), ClusterError> {
+        let script = "mkdir -p /etc/containerd && cat > /etc/containerd/config.toml";
+        let command = Command::script(script, [""; 0]).stdin(config::containerd(pause));
+        checked(node, command).await.map(drop)
+    }
+
+    /// Waits for Kubernetes, starting the load balancer and kubeadm's addons as soon as they can
+    /// work.
+    async fn await_kubernetes(
+        self: &Arc<Self>,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), ClusterError> {
+        let access = Access::new(Arc::clone(self) as Arc<dyn Cluster>).await?;
+        let all = async {
+            self.await_ready(&access, "/healthz", true).await?;
+            self.start_load_balancer().await?;
+            say("load balancer started".into());
+            let addons = self.addons();
+            let ready = async {
+                self.await_ready(&access, "/readyz", false).await?;
+                say(format!("{0} of {0} apiservers ready", self.options.masters));
+                Ok(())
+            };
+            let nodes = async {
+                self.await_nodes(&access).await?;
+                say(format!("{0} of {0} nodes Ready", self.nodes.len()));
+                Ok(())
+            };
+            try_join3(addons, ready, nodes).await?;
+            self.await_addons(&access).await?;
+            say("kube-proxy and CoreDNS running".into());
+            Ok(())
+        };
+        let mut deaths = self.deaths.subscribe();
+        tokio::select! {
+            result = tokio::time::timeout(PATIENCE, all) => result.unwrap_or_else(|_| {
+                Err(ClusterError::new(format!("Kubernetes was not up within {PATIENCE:?}; the \
+                    last lines of the first kubelet: {}", self.kubelet_log())))
+            }),
+            death = deaths.recv() => Err(match death {
+                Ok(death) => unasked(&death),
+                Err(_) => ClusterError::new("a process died unasked"),
+            }),
+        }
+    }
+
+    fn kubelet_log(&self) -> String {
+        let folder = self.folder().join("logs/master-1/kubelet.log");
+        last_lines(&folder).join("\n")
+    }
+
+    /// Waits until one apiserver, or all, say 200.
+    async fn await_ready(
+        &self,
+        access: &Access,
+        path: &str,
+        one: bool,
+    ) -> Result<(), ClusterError> {
+        let waits = access.masters().map(|master| {
+            let address = (master.address(), APISERVER_PORT).into();
+            Box::pin(async move {
+                loop {
+                    let limit = Duration::from_secs(2);
+                    let answer = access.get(Vantage::Beside, address, path, limit).await?;
+                    if matches!(answer, Answer::Status { code: 200, .. }) {
+                        return Ok::<_, ClusterError>(());
+                    }
+                    tokio::time::sleep(PERIOD).await;
+                }
+            })
+        });
+        if one {
+            futures::future::select_ok(waits).await.map(drop)
+        } else {
+            try_join_all(waits).await.map(drop)
+        }
+    }
+
+    async fn start_load_balancer(&self) -> Result<(), ClusterError> {
+        let link = self.control()?;
+        let machines = machines(&self.options);
+        let text = config::haproxy(machines.iter().filter(|machine| machine.is_master()));
+        let script = "cat > /run/haproxy.cfg";
+        let wrote = link.run(Command::script(script, [""; 0]).stdin(text)).await?;
+        if wrote.code != 0 {
+            return Err(refused("write haproxy.cfg", &wrote));
+        }
+        let log = self.folder().join("logs/haproxy.log");
+        let argv = ["haproxy", "-W", "-db", "-f", "/run/haproxy.cfg"].map(str::to_owned);
+        let program = Arc::new(link.spawn(argv.into(), Vec::new(), log_streams(&log)?).await?);
+        *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&program));
+        let deaths: broadcast::Sender<DiedUnasked> = self.deaths.clone();
+        tokio::spawn(async move {
+            let code = program.wait().await;
+            if !link.closed() {
+                // Nobody may be listening.
+                let _ = deaths.send(DiedUnasked {
+                    process: "haproxy beside the cluster".into(),
+                    status: status(code),
+                    log: last_lines(&log),
+                });
+            }
+        });
+        Ok(())
+    }
+
+    /// kubeadm's phases that talk to the cluster: its configuration, the masters' label and taint,
+    /// kube-proxy and CoreDNS.
+    async fn addons(&self) -> Result<(), ClusterError> {
+        let config = ["--config", "/etc/kubernetes/kubeadm.yaml"];
+        let mut masters =
+            self.nodes.iter().filter(|node| matches!(node.id(), NodeRef::Master(_)));
+        let Some(first) = masters.next() else { return Ok(()) };
+        let skip = format!("--skip-phases={ONLINE}");
+        let argv = ["kubeadm", "init", &skip].into_iter().chain(config);
+        checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await?;
+        let marks = masters.map(|master| {
+            let argv = ["kubeadm", "init", "phase", "mark-control-plane"].into_iter().chain(config);
+            checked_dyn(&**master, Command::new(argv).timeout(PATIENCE))
+        });
+        try_join_all(marks).await.map(drop)
+    }
+
+    async fn await_nodes(&self, access: &Access) -> Result<(), ClusterError> {
+        let wanted = self.nodes.len();
+        self.await_json(access, "/api/v1/nodes", |nodes| {
+            let ready = |node: &&serde_json::Value| {
+                node["status"]["conditions"].as_array().is_some_and(|conditions| {
+                    conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+                })
+            };
+            nodes["items"].as_array().is_some_and(|n| n.iter().filter(ready).count() == wanted)
+        })
+        .await
+    }
+
+    async fn await_addons(&self, access: &Access) -> Result<(), ClusterError> {
+        let wanted = self.nodes.len();
+        let apps = "/apis/apps/v1/namespaces/kube-system";
+        self.await_json(access, &format!("{apps}/daemonsets/kube-proxy"), |set| {
+            set["status"]["numberReady"] == wanted
+        })
+        .await?;
+        self.await_json(access, &format!("{apps}/deployments/coredns"), |deployment| {
+            deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
+        })
+        .await
+    }
+
+    /// Waits until the first apiserver's answer to a GET satisfies a condition.
+    async fn await_json(
+        &self,
+        access: &Access,
+        path: &str,
+        holds: impl Fn(&serde_json::Value) -> bool,
+    ) -> Result<(), ClusterError> {
+        let first = access.apiserver(NodeRef::Master(1))?;
+        loop {
+            let limit = Duration::from_secs(2);
+            let answer = access.get(Vantage::Beside, first, path, limit).await?;
+            if let Answer::Status { code: 200, body } = answer
+                && serde_json::from_str(&body).is_ok_and(|value| holds(&value))
+            {
+                return Ok(());
+            }
+            tokio::time::sleep(PERIOD * 5).await;
+        }
+    }
+}
+
+fn machines(options: &Options) -> Vec<Machine> {
+    let masters = (1..=options.masters).map(NodeRef::Master);
+    let workers = (1..=options.workers).map(NodeRef::Worker);
+    masters.chain(workers).map(Machine::new).collect()
+}
+
+async fn checked(node: &LabNode, command: Command) -> Result<Output, ClusterError> {
+    checked_dyn(node, command).await
+}
+
+/// Runs a command that must succeed.
+async fn checked_dyn(node: &dyn Node, command: Command) -> Result<Output, ClusterError> {
+    let shown = command.argv.iter().take(4).cloned().collect::<Vec<_>>().join(" ");
+    let output = node.run(command).await?;
+    if output.code == 0 {
+        return Ok(output);
+    }
+    Err(refused(&format!("{shown} on {}", node.name()), &output))
+}
+
+fn refused(what: &str, output: &Output) -> ClusterError {
+    let text = [&output.stdout[..], &output.stderr[..]].concat();
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    let last = lines[lines.len().saturating_sub(8)..].join("\n");
+    ClusterError::new(format!("{what}: {}: {last}", status(output.code)))
+}
+
+fn unasked(death: &DiedUnasked) -> ClusterError {
+    let log = death.log.join("\n");
+    ClusterError::new(format!("{} died unasked: {}\n{log}", death.process, death.status))
+}

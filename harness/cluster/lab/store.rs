@@ -1,0 +1,165 @@
+//! The image store: containerd's folder with every component image unpacked, made once a version
+//! and given to each node by hard link.
+
+use std::fs::{self, File};
+use std::io;
+use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::broadcast;
+
+use super::node::LabNode;
+use super::{Lab, Machine, Options, pause_image};
+use crate::assets::{Assets, Cache, CacheError, Entry, ImageArchive, Progress, sha256_of};
+use crate::cluster::{ClusterError, Command, Node, Service};
+
+/// Raised when the same archives would be unpacked differently.
+const FORMAT: &str = "1";
+
+/// What can fail while the store is made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum StoreError {
+    #[error(transparent)]
+    Cache(#[from] CacheError),
+    #[error(transparent)]
+    Cluster(#[from] ClusterError),
+}
+
+/// The store for these images, from the cache or made now by a containerd of its own.
+pub(super) async fn image_store(
+    cache: &Cache,
+    assets: &Arc<Assets>,
+    options: &Options,
+    progress: &Progress,
+) -> Result<Entry, ClusterError> {
+    let failed =
+        |error: StoreError| ClusterError::caused("make the image store".to_owned(), error);
+    let key = key(assets, options).map_err(failed)?;
+    let make = async |dir: PathBuf| -> Result<_, StoreError> {
+        let task = progress.task(format!("image store of Kubernetes {}", options.kubernetes));
+        fill(&dir, assets, options, progress).await?;
+        task.finish();
+        Ok(Vec::new())
+    };
+    cache.entry("image-store", &key, progress, make).await.map_err(failed)
+}
+
+fn key(assets: &Assets, options: &Options) -> Result<String, StoreError> {
+    // The archives are in a cache entry that is named after their contents.
+    let mut folders: Vec<String> = assets
+        .images()
+        .iter()
+        .filter_map(|image| image.path.parent()?.file_name()?.to_str().map(str::to_owned))
+        .collect();
+    folders.dedup();
+    let digest = match folders.as_slice() {
+        [one] => one.clone(),
+        _ => {
+            let mut all = String::new();
+            for image in assets.images() {
+                all.push_str(&sha256_of(&image.path)?);
+            }
+            all.chars().take(64).collect()
+        }
+    };
+    let packages: String = assets.packages_digest().chars().take(12).collect();
+    Ok(format!("{}-{digest}-{packages}-{FORMAT}", options.kubernetes))
+}
+
+/// Boots a node without a network, has its containerd import the archives, and keeps its folder.
+async fn fill(
+    dir: &Path,
+    assets: &Arc<Assets>,
+    options: &Options,
+    progress: &Progress,
+) -> Result<(), ClusterError> {
+    let lab = Lab::prepare(assets, options, progress).await?;
+    let machine = Machine::builder();
+    lab.make_node_folders(&machine, None)?;
+    let (deaths, _) = broadcast::channel(1);
+    let node = LabNode::new(
+        machine.clone(),
+        lab.spec(&machine, &[]),
+        lab.logs(&machine),
+        lab.control()?,
+        deaths,
+    );
+    node.boot().await?;
+    lab.write_containerd_config(&node, &pause_image(assets)?).await?;
+    node.service(Service::Containerd, true).await?;
+    for image in assets.images() {
+        import(&node, image).await?;
+    }
+    node.service(Service::Containerd, false).await?;
+    node.power(false).await?;
+    let from = lab.containerd_folder(&machine);
+    for name in ["io.containerd.content.v1.content", "io.containerd.metadata.v1.bolt"] {
+        move_into(&from.join(name), &dir.join(name))?;
+    }
+    let snapshots = "io.containerd.snapshotter.v1.overlayfs";
+    move_into(&from.join(snapshots), &dir.join(snapshots))?;
+    make_readable(dir)
+        .map_err(|error| ClusterError::caused(format!("read {}", dir.display()), error))?;
+    lab.end().await
+}
+
+fn move_into(from: &Path, to: &Path) -> Result<(), ClusterError> {
+    fs::rename(from, to).map_err(|error| {
+        ClusterError::caused(format!("move {} to {}", from.display(), to.display()), error)
+    })
+}
+
+/// Imports one archive through the node's `ctr`.
+async fn import(node: &LabNode, image: &ImageArchive) -> Result<(), ClusterError> {
+    let archive = File::open(&image.path).map_err(|error| {
+        ClusterError::caused(format!("open {}", image.path.display()), error)
+    })?;
+    let argv = ["ctr", "-n", "k8s.io", "images", "import", "--snapshotter", "overlayfs", "-"];
+    let command = Command::new(argv).timeout(Duration::from_secs(300));
+    let output = node.run_reading(command, OwnedFd::from(archive)).await?;
+    if output.code == 0 {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    Err(ClusterError::new(format!("import {}: {}", image.reference, why.trim())))
+}
+
+/// Work folders of overlay mounts have no permissions at all; nothing may be in them.
+fn make_readable(dir: &Path) -> io::Result<()> {
+    for entry in fs::read_dir(dir)? {
+        let path = entry?.path();
+        let metadata = path.symlink_metadata()?;
+        if metadata.is_dir() {
+            let mode = metadata.permissions().mode();
+            if mode & 0o700 != 0o700 {
+                fs::set_permissions(&path, fs::Permissions::from_mode(mode | 0o700))?;
+            }
+            make_readable(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Gives a node the store: files by hard link, databases by copy.
+pub(super) fn hand_out(from: &Path, to: &Path) -> io::Result<()> {
+    fs::create_dir_all(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let (source, target) = (entry.path(), to.join(entry.file_name()));
+        let kind = entry.file_type()?;
+        if kind.is_dir() {
+            hand_out(&source, &target)?;
+            fs::set_permissions(&target, source.metadata()?.permissions())?;
+        } else if kind.is_symlink() {
+            std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
+        } else if source.extension().is_some_and(|extension| extension == "db") {
+            fs::copy(&source, &target)?;
+        } else {
+            fs::hard_link(&source, &target)?;
+        }
+    }
+    Ok(())
+}
