@@ -1,6 +1,7 @@
 //! The binaries of releases, from the first source that has them.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry as Slot;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -126,8 +127,8 @@ impl Finder {
             .entry(kind, &release.key(), &self.progress, make)
             .await?;
         for (binary, provenance) in release.binaries().zip(entry.provenance()) {
-            if !found.paths.contains_key(&binary) {
-                found.paths.insert(binary, entry.path().join(binary.name()));
+            if let Slot::Vacant(slot) = found.paths.entry(binary) {
+                slot.insert(entry.path().join(binary.name()));
                 found.provenance.push(provenance.clone());
             }
         }

@@ -234,12 +234,16 @@ impl Downloads {
         }
         let response = self.client.get(url.clone()).send().await;
         let response = response.map_err(|error| {
+            // The error that is made of it names the URL.
+            let error = error.without_url();
             if error.is_connect() || error.is_timeout() {
                 self.remember(site, with_causes(&error));
             }
             failed(url, &error)
         })?;
-        response.error_for_status().map_err(|e| failed(url, &e))
+        response
+            .error_for_status()
+            .map_err(|e| failed(url, &e.without_url()))
     }
 
     fn known_unreachable(&self, site: &str) -> Option<String> {

@@ -98,11 +98,11 @@ async fn pack(
 ) -> Result<Vec<Provenance>, AssetError> {
     let mut images = Vec::new();
     for reference in wanted(kubernetes, binaries.path(Binary::Kubeadm)?).await? {
-        images.push(component(reference, binaries, packages)?);
+        images.push(component(&reference, binaries, packages)?);
     }
     if binaries.path(Binary::MetricsServer).is_ok() {
         let reference = format!("registry.k8s.io/metrics-server/metrics-server:v{METRICS_SERVER}");
-        images.push(component(reference, binaries, packages)?);
+        images.push(component(&reference, binaries, packages)?);
     }
     images.push(busybox(packages).await?);
 
@@ -170,11 +170,11 @@ async fn wanted(kubernetes: &KubernetesVersion, kubeadm: &Path) -> Result<Vec<St
 
 /// The image of a component, laid out as its manifest expects.
 fn component(
-    reference: String,
+    reference: &str,
     binaries: &Binaries,
     packages: &Packages,
 ) -> Result<Image, AssetError> {
-    let mut image = blank(reference.clone())?;
+    let mut image = blank(reference.to_owned())?;
     let name = reference.rsplit('/').next().unwrap_or_default();
     let name = name.split(':').next().unwrap_or_default();
     let mut runs = |binary: Binary, dir: &str| {

@@ -21,6 +21,9 @@ mod provenance;
 mod release;
 mod version;
 
+#[cfg(test)]
+mod offline_test;
+
 use std::path::{Path, PathBuf};
 
 use futures::future::try_join_all;

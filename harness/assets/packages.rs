@@ -86,6 +86,17 @@ impl Packages {
         Ok(Self { entry })
     }
 
+    /// Puts these roots into the cache as if they had been unpacked from packages.
+    #[cfg(test)]
+    pub(super) async fn pretend(
+        cache: &Cache,
+        make: impl FnOnce(&Path) -> Vec<Provenance>,
+    ) -> Result<Entry, AssetError> {
+        let make = |dir: PathBuf| async move { Ok(make(&dir)) };
+        let key = key(&os_release()?)?;
+        cache.entry(KIND, &key, &Progress::silent(), make).await
+    }
+
     /// The root of a node.
     pub(super) fn node_root(&self) -> PathBuf {
         self.entry.path().join("node")

@@ -85,7 +85,7 @@ impl Progress {
         });
         Task {
             progress: self.clone(),
-            task,
+            number: task,
             began: Instant::now(),
             done: false,
         }
@@ -113,7 +113,7 @@ impl Progress {
 #[derive(Debug)]
 pub struct Task {
     progress: Progress,
-    task: u64,
+    number: u64,
     began: Instant,
     done: bool,
 }
@@ -122,7 +122,7 @@ impl Task {
     /// Says how far a transfer is.
     pub fn bytes(&self, done: u64, total: u64) {
         self.progress.send(Event::Bytes {
-            task: self.task,
+            task: self.number,
             done,
             total,
         });
@@ -131,7 +131,7 @@ impl Task {
     /// Says which step is being done.
     pub fn step(&self, text: impl Into<String>) {
         self.progress.send(Event::Step {
-            task: self.task,
+            task: self.number,
             text: text.into(),
         });
     }
@@ -145,7 +145,7 @@ impl Task {
 impl Drop for Task {
     fn drop(&mut self) {
         self.progress.send(Event::Finished {
-            task: self.task,
+            task: self.number,
             took: self.began.elapsed(),
             done: self.done,
         });

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use tempfile::TempDir;
 
-use super::progress::Progress;
+use super::progress::{Progress, Task};
 use super::provenance::Provenance;
 use manifest::Manifest;
 pub(super) use manifest::hex;
@@ -272,7 +272,9 @@ impl Slot {
         loop {
             match file.try_lock() {
                 Ok(()) => {
-                    waiting.map(super::progress::Task::finish);
+                    if let Some(waiting) = waiting {
+                        Task::finish(waiting);
+                    }
                     return Ok(file);
                 }
                 Err(std::fs::TryLockError::WouldBlock) => {

@@ -1,6 +1,7 @@
 //! apt with folders of its own.
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
@@ -110,7 +111,9 @@ fn configuration(folder: &Path, host: &str) -> String {
         text.push('\n');
     }
     let folder = folder.display();
-    text.push_str(&format!(
+    // Writing to a string can't fail.
+    let _ = write!(
+        text,
         r#"Acquire::Retries "1";
 Acquire::http::Timeout "15";
 Acquire::https::Timeout "15";
@@ -123,7 +126,7 @@ Dir::Log "{folder}";
 Dir::State "{folder}/state";
 Dir::State::status "{folder}/status";
 "#
-    ));
+    );
     text
 }
 
