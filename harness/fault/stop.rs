@@ -104,8 +104,8 @@ impl Stop {
         let process = pattern(self.component.name());
         let periods = (DEATH.as_millis() / 20).to_string();
         let signal = self.signal.name().to_owned();
-        let kill = Command::script(SIGNAL, [process, signal, periods, kubelet])
-            .timeout(DEATH + DEATH / 2);
+        let kill =
+            Command::script(SIGNAL, [process, signal, periods, kubelet]).timeout(DEATH + DEATH / 2);
         issued();
         checked(&**node, kill, "send the signal").await.map(drop)
     }
@@ -220,7 +220,8 @@ mod tests {
     }
 
     fn sh(script: &str, arguments: &[&str]) -> (bool, String) {
-        let output = Process::new("sh").args(["-c", script, "sh"]).args(arguments).output().unwrap();
+        let output =
+            Process::new("sh").args(["-c", script, "sh"]).args(arguments).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
     }
 

@@ -22,7 +22,10 @@ enum State {
     Provision,
     Steady,
     /// Before a block's changes: each of these must be observed once, and not hold.
-    Checking { since: Duration, left: BTreeSet<usize> },
+    Checking {
+        since: Duration,
+        left: BTreeSet<usize>,
+    },
     /// The block's changes are carried out; the index of the one under way.
     Acting(usize),
     /// One stage of the block.
@@ -67,9 +70,8 @@ pub struct Machine {
 impl Machine {
     /// A case that begins; its first actions are ready.
     pub fn new(plan: Plan) -> Self {
-        let new = |planned: &super::plan::Planned| {
-            Tracker::new(planned.timing, planned.wanted.clone())
-        };
+        let new =
+            |planned: &super::plan::Planned| Tracker::new(planned.timing, planned.wanted.clone());
         let trackers = plan.expectations.iter().map(new).collect();
         let mut machine = Self {
             plan,
@@ -181,7 +183,9 @@ impl Machine {
         if failed.is_empty() {
             self.enter_block(now, 0);
         } else {
-            self.findings.invalid.extend(failed.into_iter().map(|why| format!("steady state: {why}")));
+            self.findings
+                .invalid
+                .extend(failed.into_iter().map(|why| format!("steady state: {why}")));
             self.undo(now);
         }
     }
@@ -211,7 +215,9 @@ impl Machine {
         }
         let name = &self.plan.expectations[id].name;
         let before = match self.plan.blocks[self.block].acts.first() {
-            Some(Act::Revert(action)) => format!("the revert of {}", self.plan.actions[*action].name),
+            Some(Act::Revert(action)) => {
+                format!("the revert of {}", self.plan.actions[*action].name)
+            }
             Some(Act::Inject(action)) => self.plan.actions[*action].name.clone(),
             None => "anything was changed".to_owned(),
         };
