@@ -1,5 +1,8 @@
 //! The driver as far as it goes without a cluster: a case whose cluster is never made.
 
+// Helpers of tests are tests to us, but not to the lint.
+#![allow(clippy::unwrap_used)]
+
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
