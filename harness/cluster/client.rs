@@ -232,8 +232,7 @@ impl Access {
                 answer.map(TokioIo::new)
             }
         });
-        let https =
-            config.rustls_https_connector_with_connector(connector).map_err(unusable)?;
+        let https = config.rustls_https_connector_with_connector(connector).map_err(unusable)?;
         let service = HyperClient::builder(TokioExecutor::new()).build::<_, Body>(https);
         Ok(ClientBuilder::new(service, config.default_namespace.clone())
             .with_layer(&config.base_uri_layer())
@@ -274,10 +273,7 @@ mod tests {
         use std::io::{Error, ErrorKind};
         assert_eq!(answer_of(&Error::from(ErrorKind::ConnectionRefused)), Answer::Refused);
         assert_eq!(answer_of(&Error::from(ErrorKind::TimedOut)), Answer::TimedOut);
-        assert!(matches!(
-            answer_of(&Error::from(ErrorKind::ConnectionReset)),
-            Answer::Broken(_)
-        ));
+        assert!(matches!(answer_of(&Error::from(ErrorKind::ConnectionReset)), Answer::Broken(_)));
     }
 
     #[test]

@@ -120,7 +120,8 @@ status: {}
 ";
 
     fn edited(flags: &[(&str, Option<&str>)]) -> String {
-        let owned = |(flag, value): &(&str, Option<&str>)| (flag.to_string(), value.map(Into::into));
+        let owned =
+            |(flag, value): &(&str, Option<&str>)| (flag.to_string(), value.map(Into::into));
         let flags = flags.iter().map(owned).collect();
         edit(MANIFEST, Component::KubeApiserver, &flags).unwrap()
     }
@@ -133,13 +134,16 @@ status: {}
             ("v", Some("4")),
             ("absent", None),
         ]);
-        assert_eq!(command(&text, Component::KubeApiserver).unwrap(), [
-            "kube-apiserver",
-            "--advertise-address=10.0.0.1",
-            "--endpoint-reconciler-type=lease",
-            "--tls-cipher-suites=A,B",
-            "--v=4",
-        ]);
+        assert_eq!(
+            command(&text, Component::KubeApiserver).unwrap(),
+            [
+                "kube-apiserver",
+                "--advertise-address=10.0.0.1",
+                "--endpoint-reconciler-type=lease",
+                "--tls-cipher-suites=A,B",
+                "--v=4",
+            ]
+        );
         let mut before: Value = serde_saphyr::from_str(MANIFEST).unwrap();
         let mut after: Value = serde_saphyr::from_str(&text).unwrap();
         for pod in [&mut before, &mut after] {

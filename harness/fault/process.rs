@@ -93,10 +93,13 @@ mod tests {
     fn a_listing_is_read_by_blocks() {
         let listing = "12\nkube-apiserver\n--a=b c\n\n13\n/usr/bin/kube-apiserver";
         let argv = |words: &[&str]| words.iter().map(ToString::to_string).collect();
-        assert_eq!(parse(listing), [
-            Process { pid: 12, argv: argv(&["kube-apiserver", "--a=b c"]) },
-            Process { pid: 13, argv: argv(&["/usr/bin/kube-apiserver"]) },
-        ]);
+        assert_eq!(
+            parse(listing),
+            [
+                Process { pid: 12, argv: argv(&["kube-apiserver", "--a=b c"]) },
+                Process { pid: 13, argv: argv(&["/usr/bin/kube-apiserver"]) },
+            ]
+        );
         assert_eq!(parse(""), []);
     }
 

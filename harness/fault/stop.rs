@@ -104,8 +104,8 @@ impl Stop {
         let process = pattern(self.component.name());
         let periods = (DEATH.as_millis() / 20).to_string();
         let signal = self.signal.name().to_owned();
-        let kill = Command::script(SIGNAL, [process, signal, periods, kubelet])
-            .timeout(DEATH + DEATH / 2);
+        let kill =
+            Command::script(SIGNAL, [process, signal, periods, kubelet]).timeout(DEATH + DEATH / 2);
         issued();
         checked(&**node, kill, "send the signal").await.map(drop)
     }
@@ -204,5 +204,68 @@ impl Primitive for Stop {
         access: &'a Access,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         Box::pin(async { self.release(recorded(before)?, access).await })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command as Process};
+
+    use super::*;
+
+    /// A process under a name that no other process on the machine has.
+    fn named(name: &str) -> Child {
+        let start = format!("exec -a {name} sleep 4242");
+        Process::new("bash").args(["-c", &start]).spawn().unwrap()
+    }
+
+    fn sh(script: &str, arguments: &[&str]) -> (bool, String) {
+        let output =
+            Process::new("sh").args(["-c", script, "sh"]).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
+    }
+
+    fn state(child: &Child) -> String {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        stat.rsplit(") ").next().unwrap().chars().take(1).collect()
+    }
+
+    /// Until the shell has become what it is to be.
+    fn appears(pattern: &str) {
+        let once = r#"n=500; until pgrep -f "$1" || [ $n = 0 ]; do n=$((n-1)); sleep 0.02; done"#;
+        assert_ne!(sh(once, &[pattern]).1, "");
+    }
+
+    #[test]
+    fn the_scripts_hold_a_process_down_and_bring_everything_back() {
+        let id = std::process::id();
+        let folder = std::env::temp_dir().join(format!("outage-stop-{id}"));
+        std::fs::create_dir_all(&folder).unwrap();
+        let at = |name: &str| folder.join(name).to_str().unwrap().to_owned();
+        let (manifest, held) = (at("manifest"), at("held"));
+        std::fs::write(&manifest, "pod").unwrap();
+        let names = [format!("outage-kubelet-{id}"), format!("outage-component-{id}")];
+        let [kubelet_pattern, component_pattern] = names.each_ref().map(|name| pattern(name));
+        let [mut kubelet, mut component] = names.each_ref().map(|name| named(name));
+        appears(&kubelet_pattern);
+        appears(&component_pattern);
+
+        let places = [manifest.as_str(), &held, &kubelet_pattern];
+        assert!(!sh(HELD, &places).0, "nothing is held at first");
+        assert!(sh(HOLD, &places).0);
+        assert_eq!(state(&kubelet), "T");
+        assert!(sh(HELD, &places).0);
+        assert!(sh(SIGNAL, &[&component_pattern, "TERM", "100", &kubelet_pattern]).0);
+        assert_eq!(state(&component), "Z");
+        assert_eq!(state(&kubelet), "S", "the kubelet goes on");
+
+        // Reverted twice, the second time with nothing to do; the hash is that of `pod`.
+        let hash = sh("printf pod | sha256sum | cut -d ' ' -f 1", &[]).1;
+        let released = [sh(RELEASE, &places), sh(RELEASE, &places)];
+        kubelet.kill().unwrap();
+        kubelet.wait().unwrap();
+        component.wait().unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        assert_eq!(released, [(true, hash.clone()), (true, hash)]);
     }
 }

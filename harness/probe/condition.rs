@@ -139,10 +139,13 @@ mod tests {
     #[test]
     fn status_and_reason_must_be_as_wanted() {
         let available = |status: &str| {
-            object(1, &json!([
-                {"type": "Other", "status": "False"},
-                {"type": "Available", "status": status, "reason": "MissingEndpoints", "message": "m"},
-            ]))
+            object(
+                1,
+                &json!([
+                    {"type": "Other", "status": "False"},
+                    {"type": "Available", "status": status, "reason": "MissingEndpoints", "message": "m"},
+                ]),
+            )
         };
         for (reason, status, holds) in [
             (None, "False", true),

@@ -86,7 +86,11 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "of {} connects {} refused, {} accepted", self.attempts, self.refused, self.accepted)?;
+        write!(
+            f,
+            "of {} connects {} refused, {} accepted",
+            self.attempts, self.refused, self.accepted
+        )?;
         if self.timed_out > 0 {
             write!(f, ", {} timed out after {ATTEMPT:?}", self.timed_out)?;
         }

@@ -67,8 +67,13 @@ mod tests {
     #[test]
     fn each_state_is_told_from_the_others() {
         let status = |code| Answer::Status { code, body: String::new() };
-        let answers =
-            [status(200), status(500), Answer::Refused, Answer::TimedOut, Answer::Broken("x".into())];
+        let answers = [
+            status(200),
+            status(500),
+            Answer::Refused,
+            Answer::TimedOut,
+            Answer::Broken("x".into()),
+        ];
         for (is, holds) in [
             (HealthState::Ok, [true, false, false, false, false]),
             (HealthState::Failing, [false, true, false, false, false]),

@@ -89,8 +89,7 @@ impl Plan {
         if !scenario.variants.iter().any(|name| name == variant) {
             return Err(PlanError::UnknownVariant(variant.to_owned()));
         }
-        let mut plan =
-            Self { expectations: vec![], actions: vec![], steady: 0..0, blocks: vec![] };
+        let mut plan = Self { expectations: vec![], actions: vec![], steady: 0..0, blocks: vec![] };
         plan.steady = plan.expect(Phase::SteadyState, &scenario.steady_state, variant);
         let mut in_place = Vec::new();
         for step in &scenario.steps {

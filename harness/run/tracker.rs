@@ -276,7 +276,10 @@ mod tests {
         let met = |all, now| after(within(10, 3), all, now).met().map(|held| held.at);
         assert_eq!(met(&[(true, 104), (true, 106)], 200), None, "not long enough");
         assert_eq!(met(&[(true, 104), (true, 107)], 107), Some(secs(104)));
-        assert_eq!(met(&[(true, 104), (false, 106), (true, 107), (true, 110)], 110), Some(secs(107)));
+        assert_eq!(
+            met(&[(true, 104), (false, 106), (true, 107), (true, 110)], 110),
+            Some(secs(107))
+        );
         assert_eq!(met(&[(true, 109), (true, 112)], 112), Some(secs(109)), "held in time");
         assert_eq!(met(&[(true, 109), (false, 112), (true, 113), (true, 116)], 120), None);
     }

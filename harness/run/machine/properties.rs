@@ -53,7 +53,11 @@ enum Event {
     /// The oldest open question is answered, well or badly.
     Answer(bool),
     /// An observation of one that is observed, or not.
-    See { id: usize, holds: bool, took: u64 },
+    See {
+        id: usize,
+        holds: bool,
+        took: u64,
+    },
     Later(u64),
     Interrupt,
     Death,

@@ -54,12 +54,15 @@ pub(super) fn plan(steady: Vec<Expectation>, steps: Vec<Step>) -> Plan {
 
 /// Steady state 0; fault `a`; detection 1 (within), 2 (throughout); revert; recovery 3.
 fn simple() -> Plan {
-    plan(vec![within("steady")], vec![
-        Step::Inject(change("a")),
-        Step::Detect(vec![within("seen"), throughout("stays")]),
-        revert(&["a"]),
-        Step::Recover(vec![within("back")]),
-    ])
+    plan(
+        vec![within("steady")],
+        vec![
+            Step::Inject(change("a")),
+            Step::Detect(vec![within("seen"), throughout("stays")]),
+            revert(&["a"]),
+            Step::Recover(vec![within("back")]),
+        ],
+    )
 }
 
 /// Verdict, reasons, TTD, TTR.
@@ -320,7 +323,10 @@ fn a_failure_keeps_what_was_wanted_and_last_seen_and_its_step_goes_on_to_its_end
     sim.see(2, true);
     sim.later(20);
     let Some(Outcome::Failed { wanted, saw }) = sim.outcome(1) else { panic!("not failed") };
-    assert_eq!((wanted.as_str(), saw.as_str()), ("/readyz of master-1 is 200, within 10s", "false"));
+    assert_eq!(
+        (wanted.as_str(), saw.as_str()),
+        ("/readyz of master-1 is 200, within 10s", "false")
+    );
     assert!(matches!(sim.outcome(2), Some(Outcome::Met { after: None, .. })));
     sim.tell(Input::Proven(0, vec![]));
     assert_eq!(sim.outcome(3), Some(Outcome::Dropped));
@@ -504,14 +510,17 @@ fn a_later_steps_window_opens_with_the_step_and_its_deadline_counts_from_the_iss
 
 #[test]
 fn the_check_reaches_to_the_next_revert_or_remedy() {
-    let plan = plan(vec![], vec![
-        Step::Inject(change("a")),
-        Step::Detect(vec![within("0"), throughout("1")]),
-        Step::Inject(change("b")),
-        Step::Detect(vec![within("2")]),
-        revert(&["a", "b"]),
-        Step::Recover(vec![within("3")]),
-    ]);
+    let plan = plan(
+        vec![],
+        vec![
+            Step::Inject(change("a")),
+            Step::Detect(vec![within("0"), throughout("1")]),
+            Step::Inject(change("b")),
+            Step::Detect(vec![within("2")]),
+            revert(&["a", "b"]),
+            Step::Recover(vec![within("3")]),
+        ],
+    );
     let not_yet: Vec<_> = (0..3).map(|block| plan.not_yet(block)).collect();
     assert_eq!(not_yet, [vec![0, 2], vec![2], vec![3]]);
     assert_eq!(plan.blocks[2].acts, [Act::Revert(1), Act::Revert(0)]);
