@@ -447,7 +447,7 @@ async fn of_many_at_once_one_makes_and_all_get() {
     let cache = cache(dir.path());
     let made = AtomicUsize::new(0);
     let all = (0..8).map(|_| entry(&cache, &made));
-    let all = futures_util::future::join_all(all).await;
+    let all = futures::future::join_all(all).await;
     assert_eq!(made.load(Ordering::SeqCst), 1);
     assert!(all.iter().all(|e| e.path() == all[0].path()));
 }

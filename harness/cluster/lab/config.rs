@@ -14,9 +14,9 @@ use crate::scenario::Component;
 /// What differs from a cluster that `kubeadm init` and `kubeadm join` make on machines of their
 /// own, in words.
 pub(super) const DEPARTURES: [&str; 8] = [
-    "kubelet: cgroupsPerQOS false, enforceNodeAllocatable [], feature gate KubeletInUserNamespace: \
+    "kubelet: cgroupsPerQOS false, enforceNodeAllocatable none, feature gate KubeletInUserNamespace: \
      a user namespace has no cgroups to give, so pods have no limits",
-    "kubelet: localStorageCapacityIsolation false, evictionHard {} and image garbage collection \
+    "kubelet: localStorageCapacityIsolation false, eviction and image garbage collection \
      off: the nodes share the host's disk",
     "containerd: disable_cgroup, disable_apparmor, restrict_oom_score_adj; runc through a wrapper \
      that takes rlimits, negative OOM scores, cgroup mounts and devpts's gid out",
@@ -97,11 +97,13 @@ pub(super) fn kubeadm(
             "apiVersion": "kubelet.config.k8s.io/v1beta1",
             "kind": "KubeletConfiguration",
             "cgroupsPerQOS": false,
-            "enforceNodeAllocatable": [],
+            "enforceNodeAllocatable": ["none"],
             "failSwapOn": false,
             "featureGates": {"KubeletInUserNamespace": true},
             "localStorageCapacityIsolation": false,
-            "evictionHard": {},
+            "evictionHard": {
+                "nodefs.available": "0%", "nodefs.inodesFree": "0%", "imagefs.available": "0%",
+            },
             "imageGCHighThresholdPercent": 100,
             "cgroupDriver": "cgroupfs",
             "resolvConf": "/etc/resolv.conf",

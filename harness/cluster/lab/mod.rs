@@ -123,6 +123,8 @@ pub struct Lab {
     init: Mutex<Option<tokio::process::Child>>,
     nodes: Vec<Arc<dyn Node>>,
     kubeconfig: String,
+    /// The phases of `kubeadm init` to skip once the cluster runs.
+    phases: String,
     deaths: broadcast::Sender<DiedUnasked>,
     balancer: Mutex<Option<Arc<link::Program>>>,
 }
@@ -172,6 +174,7 @@ impl Lab {
             init: Mutex::new(Some(init)),
             nodes: Vec::new(),
             kubeconfig: String::new(),
+            phases: String::new(),
             deaths,
             balancer: Mutex::new(None),
         })

@@ -121,7 +121,7 @@ fn pseudo_file_systems(target: &str, dev: &str, cgroup: &str) -> Result<(), Setu
     let nosuid = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
     for (kind, at, flags, options) in [
         ("proc", "/proc", nosuid, ""),
-        ("sysfs", "/sys", nosuid | MsFlags::MS_RDONLY, ""),
+        ("sysfs", "/sys", nosuid, ""),
         ("tmpfs", "/dev", MsFlags::MS_NOSUID, "mode=755,size=1m"),
         ("tmpfs", "/run", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=755"),
         ("tmpfs", "/tmp", MsFlags::MS_NOSUID | MsFlags::MS_NODEV, "mode=1777"),
@@ -135,6 +135,8 @@ fn pseudo_file_systems(target: &str, dev: &str, cgroup: &str) -> Result<(), Setu
     let sysctls = format!("{target}/proc/sys");
     bind(&sysctls, &sysctls)?;
     sys::make_read_only(&sysctls).doing(|| "make /proc/sys read-only".into())?;
+    // By the mount, not by the file system, or privileged pods could not mount their own.
+    sys::make_read_only(&format!("{target}/sys")).doing(|| "make /sys read-only".into())?;
     let net = format!("{target}/proc/sys/net");
     bind_flags("/proc/sys/net", &net, MsFlags::MS_BIND)?;
     recursive_bind(cgroup, &format!("{target}/sys/fs/cgroup"))?;

@@ -21,11 +21,36 @@ const PERIOD: Duration = Duration::from_millis(20);
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// The phases of `kubeadm init` that need no running cluster.
-const OFFLINE: &str = "preflight,wait-control-plane,upload-config,upload-certs,\
-                       mark-control-plane,bootstrap-token,kubelet-finalize,addon";
-/// The phases that are left out once they ran.
-const ONLINE: &str = "preflight,certs,kubeconfig,etcd,control-plane,kubelet-start,\
-                      wait-control-plane,upload-certs,kubelet-finalize";
+const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kubelet-start"];
+/// The phases that configure a running cluster.
+const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
+
+/// The phases of `kubeadm init`, in the words of `--skip-phases`.
+struct Phases {
+    /// All but those that need no running cluster.
+    not_offline: String,
+    /// All but those that configure a running cluster.
+    not_online: String,
+}
+
+impl Phases {
+    /// From what `kubeadm init --help` says: the phases differ by version, and kubeadm refuses to
+    /// skip one that it does not know. They stand in a fenced block, sub-phases indented.
+    fn read(help: &str) -> Self {
+        let block = help.split("```").nth(1).unwrap_or_default();
+        let names: Vec<&str> = block
+            .lines()
+            .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
+            .filter_map(|line| line.split_whitespace().next())
+            .collect();
+        let but = |kept: &[&str]| {
+            let skipped: Vec<&str> =
+                names.iter().copied().filter(|name| !kept.contains(name)).collect();
+            skipped.join(",")
+        };
+        Self { not_offline: but(&OFFLINE), not_online: but(&ONLINE) }
+    }
+}
 
 impl Lab {
     /// Starts a lab and waits until Kubernetes is up on every node: apiservers ready, nodes Ready,
@@ -45,17 +70,19 @@ impl Lab {
             .map_err(|error| ClusterError::caused("choose a version", error))?;
         let images = store::image_store(&cache, &assets, &options, progress).await?;
         let mut lab = Self::prepare(&assets, &options, progress).await?;
+        let mut deaths = lab.deaths.subscribe();
         let machines = machines(&options);
-        match lab.bring_up(&machines, differences, &images, say).await {
-            Ok(()) => {}
-            Err(error) => {
-                // The failure that led here is the one to report.
-                let _ = lab.end().await;
-                return Err(error);
-            }
-        }
+        let up = lab.bring_up(&machines, differences, &images, say).await;
         let lab = Arc::new(lab);
-        if let Err(error) = lab.await_kubernetes(say).await {
+        let result = match up {
+            Ok(()) => tokio::select! {
+                result = lab.await_kubernetes(say) => result,
+                Ok(death) = deaths.recv() => Err(unasked(&death)),
+            },
+            Err(error) => Err(error),
+        };
+        if let Err(error) = result {
+            // The failure that led here is the one to report.
             let _ = lab.end().await;
             return Err(error);
         }
@@ -77,18 +104,15 @@ impl Lab {
             node.boot().await?;
             Ok::<_, ClusterError>(Arc::new(node))
         }));
-        let (pki, nodes) = futures::future::try_join(pki, booted).await?;
+        let (pki, phases, nodes) = try_join3(pki, self.phases(), booted).await?;
         say(format!("{} nodes booted", nodes.len()));
         let pause = pause_image(&self.assets)?;
         let setting_up = machines.iter().zip(&nodes).map(|(machine, node)| async {
-            let kubeadm = config::kubeadm(
-                &self.options,
-                differences,
-                machines,
-                machine,
-                "/etc/kubernetes/pki",
-            );
-            self.set_up(machine, node, &pki, &kubeadm, &pause).await
+            let folder = if machine.is_master() { "/etc/kubernetes/pki" } else { "/run/made/pki" };
+            let kubeadm =
+                config::kubeadm(&self.options, differences, machines, machine, folder);
+            self.write_containerd_config(node, &pause).await?;
+            set_up(machine, node, &pki, &kubeadm, &phases).await
         });
         try_join_all(setting_up).await?;
         say("kubelets started".into());
@@ -97,6 +121,7 @@ impl Lab {
         let first = nodes.first().ok_or_else(|| ClusterError::new("a lab needs a master"))?;
         let kubeconfig = checked(first, Command::script(script, [""; 0])).await?;
         self.kubeconfig = String::from_utf8_lossy(&kubeconfig.stdout).into_owned();
+        self.phases = phases.not_online;
         self.nodes = nodes.into_iter().map(|node| node as Arc<dyn Node>).collect();
         Ok(())
     }
@@ -157,45 +182,10 @@ done
         if archive.code == 0 { Ok(archive.stdout) } else { Err(refused("tar", &archive)) }
     }
 
-    /// Lays out a node that was just booted, by kubeadm, and starts its services.
-    async fn set_up(
-        &self,
-        machine: &Machine,
-        node: &LabNode,
-        pki: &[u8],
-        kubeadm: &str,
-        pause: &str,
-    ) -> Result<(), ClusterError> {
-        self.write_containerd_config(node, pause).await?;
-        let script = r#"
-set -e
-mkdir -p /run/made /etc/cni/net.d /etc/kubernetes/manifests
-tar -C /run/made -x
-printf %s "$2" > /etc/cni/net.d/10-outage.conflist
-printf %s "$3" > /etc/kubernetes/kubeadm.yaml
-if [ "$1" = master ]; then
-  cp -r /run/made/pki /etc/kubernetes/
-else
-  mkdir -p /etc/kubernetes/pki
-  cp /run/made/pki/ca.crt /etc/kubernetes/pki/
-  cp "/run/made/workers/$(hostname)/kubelet.conf" /etc/kubernetes/
-fi
-rm -rf /run/made
-"#;
-        let role = if machine.is_master() { "master" } else { "worker" };
-        let args = [role.to_owned(), config::cni(machine), kubeadm.to_owned()];
-        checked(node, Command::script(script, args).stdin(pki)).await?;
-        let phases: Vec<String> = if machine.is_master() {
-            vec!["kubeadm".into(), "init".into(), format!("--skip-phases={OFFLINE}")]
-        } else {
-            ["kubeadm", "init", "phase", "kubelet-start"].map(str::to_owned).into()
-        };
-        let config = ["--config", "/etc/kubernetes/kubeadm.yaml"].map(str::to_owned);
-        let phases = Command::new(phases.into_iter().chain(config)).timeout(PATIENCE);
-        let phases = async { checked(node, phases).await.map(drop) };
-        let containerd = node.service(Service::Containerd, true);
-        futures::future::try_join(phases, containerd).await?;
-        node.service(Service::Kubelet, true).await
+    async fn phases(&self) -> Result<Phases, ClusterError> {
+        let command = Command::new(["/outage/lab/bin/kubeadm", "init", "--help"]);
+        let help = self.control()?.run(command).await?;
+        Ok(Phases::read(&help.text()))
     }
 
     pub(super) async fn write_containerd_config(
@@ -235,22 +225,12 @@ rm -rf /run/made
             say("kube-proxy and CoreDNS running".into());
             Ok(())
         };
-        let mut deaths = self.deaths.subscribe();
-        tokio::select! {
-            result = tokio::time::timeout(PATIENCE, all) => result.unwrap_or_else(|_| {
-                Err(ClusterError::new(format!("Kubernetes was not up within {PATIENCE:?}; the \
-                    last lines of the first kubelet: {}", self.kubelet_log())))
-            }),
-            death = deaths.recv() => Err(match death {
-                Ok(death) => unasked(&death),
-                Err(_) => ClusterError::new("a process died unasked"),
-            }),
-        }
-    }
-
-    fn kubelet_log(&self) -> String {
-        let folder = self.folder().join("logs/master-1/kubelet.log");
-        last_lines(&folder).join("\n")
+        tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| {
+            let log = last_lines(&self.folder().join("logs/master-1/kubelet.log")).join("\n");
+            Err(ClusterError::new(format!(
+                "Kubernetes was not up within {PATIENCE:?}; the last lines of the first kubelet:\n{log}"
+            )))
+        })
     }
 
     /// Waits until one apiserver, or all, say 200.
@@ -315,7 +295,7 @@ rm -rf /run/made
         let mut masters =
             self.nodes.iter().filter(|node| matches!(node.id(), NodeRef::Master(_)));
         let Some(first) = masters.next() else { return Ok(()) };
-        let skip = format!("--skip-phases={ONLINE}");
+        let skip = format!("--skip-phases={}", self.phases);
         let argv = ["kubeadm", "init", &skip].into_iter().chain(config);
         checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await?;
         let marks = masters.map(|master| {
@@ -370,6 +350,48 @@ rm -rf /run/made
             tokio::time::sleep(PERIOD * 5).await;
         }
     }
+}
+
+/// Lays out a node that was just booted, by kubeadm, and starts its services.
+async fn set_up(
+    machine: &Machine,
+    node: &LabNode,
+    pki: &[u8],
+    kubeadm: &str,
+    phases: &Phases,
+) -> Result<(), ClusterError> {
+    let script = r#"
+set -e
+mkdir -p /run/made /etc/cni/net.d /etc/kubernetes/manifests /etc/kubernetes/pki
+tar -C /run/made -x
+printf %s "$2" > /etc/cni/net.d/10-outage.conflist
+printf %s "$3" > /run/kubeadm.yaml
+if [ "$1" = master ]; then
+  cp -r /run/made/pki /etc/kubernetes/
+  cp /run/kubeadm.yaml /etc/kubernetes/
+else
+  cp /run/made/pki/ca.crt /etc/kubernetes/pki/
+  cp "/run/made/workers/$(uname -n)/kubelet.conf" /etc/kubernetes/
+fi
+"#;
+    let role = if machine.is_master() { "master" } else { "worker" };
+    let args = [role.to_owned(), config::cni(machine), kubeadm.to_owned()];
+    checked(node, Command::script(script, args).stdin(pki)).await?;
+    let phases = if machine.is_master() {
+        format!("kubeadm init --skip-phases={}", phases.not_offline)
+    } else {
+        // It reads the authorities' keys, which a worker does not keep.
+        "kubeadm init phase kubelet-start".into()
+    };
+    let script = format!(
+        "{phases} --config /run/kubeadm.yaml && rm -rf /run/made && \
+         sed -i s,/run/made/pki,/etc/kubernetes/pki, /var/lib/kubelet/config.yaml"
+    );
+    let command = Command::script(&script, [""; 0]).timeout(PATIENCE);
+    let phases = async { checked(node, command).await.map(drop) };
+    let containerd = node.service(Service::Containerd, true);
+    futures::future::try_join(phases, containerd).await?;
+    node.service(Service::Kubelet, true).await
 }
 
 fn machines(options: &Options) -> Vec<Machine> {
