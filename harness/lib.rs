@@ -3,4 +3,5 @@
 
 pub mod cluster;
 pub mod event;
+pub mod report;
 pub mod scenario;

@@ -1,5 +1,7 @@
 //! The scenario language: what is read, and what an author is told about what can't be.
 
+#![allow(clippy::unwrap_used)]
+
 use std::fmt::Write as _;
 
 use outage::scenario::{BUILTIN, Fault, Only, Probe, Scenario, Step, Tally, Timing, builtin, load};

@@ -65,9 +65,8 @@ pub struct Problem {
 
 /// Everything that is not right in a scenario file, in the order of the file.
 #[derive(Debug, Clone, thiserror::Error, Diagnostic)]
-#[error("{file} is not a valid scenario ({})", self.count())]
+#[error("{} is not a valid scenario ({})", self.source_code.name(), self.count())]
 pub struct LoadError {
-    file: String,
     #[source_code]
     source_code: NamedSource<String>,
     #[related]
@@ -83,12 +82,7 @@ impl LoadError {
         let omitted = findings.len().saturating_sub(SHOWN);
         findings.truncate(SHOWN);
         let problems = findings.into_iter().map(|finding| place(text, finding)).collect();
-        Self {
-            file: file.to_owned(),
-            source_code: NamedSource::new(file, text.to_owned()),
-            problems,
-            omitted,
-        }
+        Self { source_code: NamedSource::new(file, text.to_owned()), problems, omitted }
     }
 
     /// The problems, in the order of the file; at most 50.
@@ -111,13 +105,14 @@ impl LoadError {
     pub fn plain(&self) -> String {
         let mut out = String::new();
         for Problem { line, column, message, help, .. } in &self.problems {
-            let _ = writeln!(out, "{}:{line}:{column}: {message}", self.file);
+            let _ = writeln!(out, "{}:{line}:{column}: {message}", self.source_code.name());
             if let Some(help) = help {
                 let _ = writeln!(out, "    help: {help}");
             }
         }
         if self.omitted > 0 {
-            let _ = writeln!(out, "{}: and {} more problems", self.file, self.omitted);
+            let _ =
+                writeln!(out, "{}: and {} more problems", self.source_code.name(), self.omitted);
         }
         out
     }
