@@ -247,7 +247,9 @@ impl Write for Shared {
 fn lines_while_it_goes_on() {
     let written = Shared::default();
     let mut live = Live::lines(written.clone());
-    run().iter().for_each(|event| live.event(event));
+    for event in &run() {
+        live.event(event);
+    }
     let written = written.0.lock().unwrap().clone();
     insta::assert_snapshot!(String::from_utf8(written).unwrap());
 }

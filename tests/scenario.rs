@@ -277,10 +277,10 @@ fn flags() {
         broken(&[(old, &fault)])
     };
     assert!(load("my.yaml", settings("{a: \"3\", b: null, c: ''}").as_bytes()).is_ok());
-    let mut out: String = ["{--a: x}", "{-: x}", "{a: 3}", "{a: true}", "{a: [x]}", "{}", "[a]"]
-        .iter()
-        .map(|flags| format!("# {flags}\n{}\n", said(settings(flags))))
-        .collect();
+    let mut out = String::new();
+    for flags in ["{--a: x}", "{-: x}", "{a: 3}", "{a: true}", "{a: [x]}", "{}", "[a]"] {
+        let _ = writeln!(out, "# {flags}\n{}", said(settings(flags)));
+    }
     let cluster = "workers: 1\n    settings: [{component: etcd, flags: {a: null}}, {only: [x], component: etcd, flags: {a: b}}]";
     let _ = write!(out, "# {cluster}\n{}", said(broken(&[("workers: 1", cluster)])));
     insta::assert_snapshot!(out);
@@ -376,6 +376,35 @@ fn broken_syntax() {
 fn a_byte_order_mark_is_no_problem() {
     assert_eq!(load("a", format!("\u{feff}{GOOD}").as_bytes()).unwrap(), good());
     assert_eq!(load("a", GOOD.replace('\n', "\r\n").as_bytes()).unwrap().steps, good().steps);
+}
+
+#[test]
+fn aliases_and_merge_keys_repeat_what_was_written() {
+    let alias = |path: &str| {
+        let anchor =
+            format!("&ready\n      health: {{apiserver: {{master: 3}}, path: {path}, is: ok}}");
+        broken(&[
+            (
+                "\n      health: {apiserver: {master: 3}, path: /readyz, is: ok}",
+                &format!(" {anchor}"),
+            ),
+            ("\n        health: {apiserver: {master: 3}, path: /readyz, is: ok}", " *ready"),
+        ])
+    };
+    let plain = load("my.yaml", SMALL.as_bytes()).unwrap();
+    assert_eq!(load("my.yaml", alias("/readyz").as_bytes()).unwrap(), plain);
+    insta::assert_snapshot!(said(alias("readyz")), @r"
+    my.yaml:13:46: `readyz` is not a health endpoint
+        help: write `/readyz`, `/livez` or `/healthz`, or one check of it, such as `/readyz/etcd`
+    ");
+    let merged = broken(&[
+        (
+            "{apiserver: {master: 3}, path: /readyz, is: ok}",
+            "&health {apiserver: {master: 3}, path: /readyz, is: ok}",
+        ),
+        ("{apiserver: {master: 3}, path: /readyz, is: refused}", "{<<: *health, is: refused}"),
+    ]);
+    assert_eq!(load("my.yaml", merged.as_bytes()).unwrap(), plain);
 }
 
 #[test]
