@@ -6,5 +6,6 @@ pub mod cluster;
 pub mod event;
 pub mod fault;
 pub mod probe;
+pub mod report;
 pub mod run;
 pub mod scenario;

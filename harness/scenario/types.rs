@@ -246,7 +246,7 @@ pub enum Timing {
 pub enum Probe {
     /// A health endpoint of one apiserver, asked directly.
     Health(Health),
-    /// The addresses behind a Service, in its Endpoints and in its EndpointSlices.
+    /// The addresses behind a Service, in its Endpoints and in its `EndpointSlice`s.
     Endpoints(Endpoints),
     /// TCP connects from a node, counted by outcome.
     Connect(Connect),

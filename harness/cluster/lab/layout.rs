@@ -89,6 +89,19 @@ pub(super) mod network {
         )
     }
 
+    /// `nft -f` lines run in a node's namespace. What is sent to a Service that kube-proxy has not
+    /// (yet) translated is refused at once, as kind's nodes do: silence would cost a client that
+    /// started a moment too early its whole time-out.
+    pub fn node_rules() -> String {
+        let refuse = format!("ip daddr {SERVICES} oifname \"eth0\" reject");
+        format!(
+            "table inet outage {{\n\
+             chain output {{ type filter hook output priority 0; {refuse}; }}\n\
+             chain forward {{ type filter hook forward priority 0; {refuse}; }}\n\
+             }}\n"
+        )
+    }
+
     /// `ip -batch` lines run in a node's namespace; `peers` are the numbers of the other nodes.
     pub fn node_batch(number: u8, peers: impl IntoIterator<Item = u8>) -> String {
         let mut batch = format!(

@@ -70,6 +70,7 @@ pub(super) fn connect_node(node: &NodeSpec, pid: Pid) -> Result<(), SetupError> 
 /// Lays out the node's machine from its disk and moves into it.
 pub(super) fn enter_node_root(node: &NodeSpec) -> Result<(), SetupError> {
     ip(&node.network)?;
+    batch("nft", &["-f", "-"], &network::node_rules())?;
     for (name, value) in network::SYSCTLS {
         write_file(&format!("/proc/sys/net/{name}"), value)?;
     }
@@ -203,20 +204,26 @@ fn write_file(path: &str, text: &str) -> Result<(), SetupError> {
 }
 
 /// Runs lines of `ip -batch` in this network namespace.
-fn ip(batch: &str) -> Result<(), SetupError> {
-    let mut child = Command::new("/usr/sbin/ip")
-        .args(["-batch", "-"])
+fn ip(lines: &str) -> Result<(), SetupError> {
+    batch("ip", &["-batch", "-"], lines)
+}
+
+/// Runs a program of the packages that reads what to do from its standard input.
+fn batch(program: &str, args: &[&str], lines: &str) -> Result<(), SetupError> {
+    let mut child = Command::new(format!("/usr/sbin/{program}"))
+        .args(args)
         .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
+        .stdout(Stdio::null())
         .stderr(Stdio::piped())
         .spawn()
-        .doing(|| "start ip".into())?;
+        .doing(|| format!("start {program}"))?;
     if let Some(mut stdin) = child.stdin.take() {
-        stdin.write_all(batch.as_bytes()).doing(|| "write to ip".into())?;
+        stdin.write_all(lines.as_bytes()).doing(|| format!("write to {program}"))?;
     }
-    let output = child.wait_with_output().doing(|| "wait for ip".into())?;
+    let output = child.wait_with_output().doing(|| format!("wait for {program}"))?;
     if output.status.success() {
         return Ok(());
     }
-    Err(SetupError(format!("ip -batch: {}", String::from_utf8_lossy(&output.stderr).trim())))
+    let why = String::from_utf8_lossy(&output.stderr);
+    Err(SetupError(format!("{program}: {}", why.trim())))
 }

@@ -1,0 +1,147 @@
+//! One case of a run, put together from its events.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use crate::event::{ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdict, What};
+
+/// One case of a run: one scenario's variant, once. What has not happened yet is empty.
+#[derive(Debug, Clone, Default, PartialEq)]
+pub struct Case {
+    /// What it is.
+    pub info: Option<CaseInfo>,
+    /// When it began, on the run's clock.
+    pub began: Duration,
+    /// When its last event was.
+    pub last: Duration,
+    /// The phase that it is in.
+    pub phase: Option<Phase>,
+    /// What goes on.
+    pub progress: String,
+    /// Time from the cluster's first process to its readiness.
+    pub cluster_ready: Option<Duration>,
+    /// What runs: `name: value` pairs.
+    pub provenance: Vec<(String, String)>,
+    /// Departures from kubeadm's defaults.
+    pub departures: Vec<String>,
+    /// Its expectations by number.
+    pub expectations: BTreeMap<usize, ExpectationRecord>,
+    /// Its faults and remedies in order: name, what it does, its states in order.
+    pub actions: Vec<(String, String, Vec<ActionState>)>,
+    /// Deaths that nothing in the scenario asked for.
+    pub deaths: Vec<Death>,
+    /// Its verdict; nothing while it goes on, and if it never ended.
+    pub verdict: Option<Verdict>,
+    /// Why, in words.
+    pub reasons: Vec<String>,
+    /// Time to detect.
+    pub ttd: Option<Measured>,
+    /// Time to recover.
+    pub ttr: Option<Measured>,
+}
+
+/// An expectation and what became of it.
+#[derive(Debug, Clone, PartialEq)]
+pub struct ExpectationRecord {
+    /// Its phase.
+    pub phase: Phase,
+    /// Its name.
+    pub name: String,
+    /// Its timing in words.
+    pub timing: String,
+    /// Whether it held when last observed, and what was seen.
+    pub observed: Option<(bool, String)>,
+    /// How it ended.
+    pub outcome: Option<Outcome>,
+}
+
+/// The death of a process that nothing in the scenario asked for.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Death {
+    /// When, on the run's clock.
+    pub at: Duration,
+    /// Which process.
+    pub process: String,
+    /// Its exit status in words.
+    pub status: String,
+    /// Its last log lines.
+    pub log: Vec<String>,
+}
+
+impl Case {
+    /// `scenario/variant`, with `#n` from the second repetition on.
+    pub fn label(&self) -> String {
+        match &self.info {
+            None => "?".to_owned(),
+            Some(info) if info.repetition > 1 => {
+                format!("{}/{} #{}", info.scenario, info.variant, info.repetition)
+            }
+            Some(info) => format!("{}/{}", info.scenario, info.variant),
+        }
+    }
+
+    /// How long it took, or takes so far.
+    pub fn took(&self) -> Duration {
+        self.last.saturating_sub(self.began)
+    }
+
+    /// Takes in an event of this case.
+    pub fn take(&mut self, event: &Event) {
+        self.last = event.at;
+        match &event.what {
+            What::CaseStarted(info) => {
+                self.info = Some(info.clone());
+                self.began = event.at;
+            }
+            What::Phase { phase } => self.phase = Some(*phase),
+            What::Progress { text } => self.progress.clone_from(text),
+            What::ClusterReady { took, provenance, departures } => {
+                self.cluster_ready = Some(*took);
+                self.provenance.clone_from(provenance);
+                self.departures.clone_from(departures);
+            }
+            What::ExpectationAdded { id, phase, name, timing } => {
+                let (phase, name, timing) = (*phase, name.clone(), timing.clone());
+                let (observed, outcome) = (None, None);
+                let record = ExpectationRecord { phase, name, timing, observed, outcome };
+                self.expectations.insert(*id, record);
+            }
+            What::Observed { id, holds, saw } => {
+                if let Some(expectation) = self.expectations.get_mut(id) {
+                    expectation.observed = Some((*holds, saw.clone()));
+                }
+            }
+            What::ExpectationEnded { id, outcome } => {
+                if let Some(expectation) = self.expectations.get_mut(id) {
+                    expectation.outcome = Some(outcome.clone());
+                }
+            }
+            What::Action { name, does, state } => self.act(name, does, state),
+            What::DiedUnasked { process, status, log } => {
+                let (process, status, log) = (process.clone(), status.clone(), log.clone());
+                self.deaths.push(Death { at: event.at, process, status, log });
+            }
+            What::CaseEnded { verdict, reasons, ttd, ttr } => {
+                self.verdict = Some(*verdict);
+                self.reasons.clone_from(reasons);
+                (self.ttd, self.ttr) = (*ttd, *ttr);
+            }
+        }
+    }
+
+    fn act(&mut self, name: &str, does: &str, state: &ActionState) {
+        match self.actions.iter_mut().find(|(known, ..)| known == name) {
+            Some((.., states)) => states.push(state.clone()),
+            None => self.actions.push((name.to_owned(), does.to_owned(), vec![state.clone()])),
+        }
+    }
+}
+
+/// The cases of a run in their planned order.
+pub fn cases(events: &[Event]) -> Vec<Case> {
+    let mut cases: BTreeMap<usize, Case> = BTreeMap::new();
+    for event in events {
+        cases.entry(event.case).or_default().take(event);
+    }
+    cases.into_values().collect()
+}

@@ -1,0 +1,126 @@
+//! The text at the end of a run.
+
+use std::fmt::Write as _;
+
+use owo_colors::{OwoColorize, Style};
+
+use super::case::{Case, cases};
+use super::words;
+use crate::event::{ActionState, Event, Outcome, Verdict};
+
+const ORDER: [Verdict; 6] = [
+    Verdict::Pass,
+    Verdict::Fail,
+    Verdict::Invalid,
+    Verdict::Inconclusive,
+    Verdict::Dirty,
+    Verdict::Skip,
+];
+
+/// A table of the cases; for every one that is not PASS why, what was wanted and what was seen
+/// last, and deaths that nobody asked for; a line with totals.
+pub fn text(events: &[Event], colours: bool) -> String {
+    let cases = cases(events);
+    let mut out = table(&cases, colours);
+    for case in &cases {
+        if case.verdict != Some(Verdict::Pass) || !case.deaths.is_empty() {
+            out.push('\n');
+            details(&mut out, case, colours);
+        }
+    }
+    let _ = writeln!(out, "\n{}", totals(&cases));
+    out
+}
+
+fn style(verdict: Option<Verdict>, colours: bool) -> Style {
+    match verdict {
+        _ if !colours => Style::new(),
+        Some(Verdict::Pass) => Style::new().green(),
+        Some(Verdict::Skip) => Style::new().yellow(),
+        _ => Style::new().red().bold(),
+    }
+}
+
+fn table(cases: &[Case], colours: bool) -> String {
+    let mut rows =
+        vec![["SCENARIO", "VARIANT", "CLUSTER", "VERDICT", "TTD", "TTR"].map(String::from)];
+    rows.extend(cases.iter().map(row));
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+    });
+    let verdicts = std::iter::once(None).chain(cases.iter().map(|case| Some(case.verdict)));
+    let mut out = String::new();
+    for (row, verdict) in rows.iter().zip(verdicts) {
+        let mut line = String::new();
+        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
+            let cell = format!("{cell:width$}");
+            match verdict {
+                Some(verdict) if column == 3 => {
+                    let _ = write!(line, "{}  ", cell.style(style(verdict, colours)));
+                }
+                _ => line.extend([cell.as_str(), "  "]),
+            }
+        }
+        out += line.trim_end();
+        out.push('\n');
+    }
+    if cases.iter().any(|case| case.ttd.or(case.ttr).is_some()) {
+        let _ = writeln!(out, "{}", words::MEASURED);
+    }
+    out
+}
+
+fn row(case: &Case) -> [String; 6] {
+    let (scenario, variant, cluster) = case.info.as_ref().map_or_else(Default::default, |info| {
+        let variant = match info.repetition {
+            0 | 1 => info.variant.clone(),
+            repetition => format!("{} #{repetition}", info.variant),
+        };
+        (info.scenario.clone(), variant, format!("{} {}", info.provider, info.kubernetes))
+    });
+    let (ttd, ttr) = (words::measured(case.ttd), words::measured(case.ttr));
+    [scenario, variant, cluster, words::verdict(case.verdict), ttd, ttr]
+}
+
+fn details(out: &mut String, case: &Case, colours: bool) {
+    let verdict = words::verdict(case.verdict);
+    let _ = writeln!(out, "{} {}", verdict.style(style(case.verdict, colours)), case.label());
+    for reason in &case.reasons {
+        let _ = writeln!(out, "  {}", words::printable(reason));
+    }
+    for expectation in case.expectations.values() {
+        let Some(Outcome::Failed { wanted, saw }) = &expectation.outcome else { continue };
+        let (name, timing) = (&expectation.name, &expectation.timing);
+        let _ = writeln!(out, "  {}: {name} ({timing})", words::phase(expectation.phase));
+        let _ = writeln!(out, "    wanted:    {}", words::printable(wanted));
+        let _ = writeln!(out, "    last seen: {}", words::printable(saw));
+    }
+    for (name, does, states) in &case.actions {
+        for state in states {
+            if matches!(state, ActionState::Unproven { .. } | ActionState::NotReverted { .. }) {
+                let state = words::printable(&words::action(state));
+                let _ = writeln!(out, "  {name} ({does}): {state}");
+            }
+        }
+    }
+    for death in &case.deaths {
+        let (process, status) = (&death.process, words::printable(&death.status));
+        let _ = writeln!(out, "  {process} died unasked at {}: {status}", words::seconds(death.at));
+        for line in &death.log {
+            let _ = writeln!(out, "    | {}", words::printable(line));
+        }
+    }
+}
+
+/// `5 cases: 3 PASS, 2 FAIL`.
+fn totals(cases: &[Case]) -> String {
+    let counted = ORDER.map(Some).into_iter().chain([None]).filter_map(|verdict| {
+        let count = cases.iter().filter(|case| case.verdict == verdict).count();
+        (count > 0).then(|| format!("{count} {}", words::verdict(verdict)))
+    });
+    match cases.len() {
+        0 => "no cases".to_owned(),
+        1 => format!("1 case: {}", counted.collect::<String>()),
+        count => format!("{count} cases: {}", counted.collect::<Vec<_>>().join(", ")),
+    }
+}

@@ -1,0 +1,306 @@
+//! Reading a whole file: what stands around faults and probes.
+
+use std::time::Duration;
+
+use super::fault;
+use super::history::History;
+use super::probe;
+use super::problem::Finding;
+use super::read::{Fields, Read, Reader, nearest};
+use super::tree::{Node, Value};
+use super::{Action, ClusterNeeds, Expectation, Only, Revert, Scenario, Setting, Step, Timing};
+
+const API_VERSION: &str = "outage/v1alpha1";
+const KIND: &str = "Scenario";
+
+/// What a file without `variants` has.
+const ONLY_VARIANT: &str = "default";
+
+/// No probe is faster.
+const SHORTEST_PERIOD: Duration = Duration::from_millis(10);
+
+/// What a file's `metadata` says.
+struct Metadata {
+    name: String,
+    title: String,
+    notes: String,
+    references: Vec<String>,
+}
+
+/// Reads a scenario. What it gives is only sound if the reader found nothing.
+pub(super) fn scenario(reader: &mut Reader, root: &Node) -> Option<Scenario> {
+    if matches!(root.value, Value::Null) {
+        let help = format!("a scenario begins with `apiVersion: {API_VERSION}` and `kind: {KIND}`");
+        return reader.wrong(root, "the file is empty", help);
+    }
+    let mut fields = Fields::of(reader, root, "a scenario")?;
+    if !is_ours(reader, &mut fields) {
+        return None;
+    }
+    let metadata = fields.required(reader, "metadata", metadata);
+    let spec = fields.required(reader, "spec", spec);
+    fields.end(reader);
+    let (metadata, spec) = (metadata?, spec?);
+    Some(Scenario {
+        name: metadata.name,
+        title: metadata.title,
+        notes: metadata.notes,
+        references: metadata.references,
+        ..spec
+    })
+}
+
+/// Whether the file says that it is a scenario of this language. If it says that it is something
+/// else, the rest of it is not worth reading.
+fn is_ours(reader: &mut Reader, fields: &mut Fields) -> bool {
+    fn expect(reader: &mut Reader, fields: &mut Fields, name: &'static str, ours: &str) -> bool {
+        let Some((said, node)) = fields.required_node(reader, name, Reader::line) else {
+            return true;
+        };
+        if said != ours {
+            reader.report(
+                Finding::new(node.span, format!("{name} `{said}` is not supported"))
+                    .help(format!("this version of outage reads `{name}: {ours}`")),
+            );
+        }
+        said == ours
+    }
+    let version = expect(reader, fields, "apiVersion", API_VERSION);
+    let kind = expect(reader, fields, "kind", KIND);
+    version && kind
+}
+
+fn metadata(reader: &mut Reader, node: &Node) -> Option<Metadata> {
+    let mut fields = Fields::of(reader, node, "`metadata`")?;
+    let name = fields.required(reader, "name", Reader::name);
+    let title = fields.required(reader, "title", Reader::line);
+    let notes = fields.optional(reader, "notes", Reader::text);
+    let references =
+        fields.optional(reader, "references", |reader, node| reader.list(node, Reader::line));
+    fields.end(reader);
+    Some(Metadata {
+        name: name?,
+        title: title?,
+        notes: notes.unwrap_or_default(),
+        references: references.unwrap_or_default(),
+    })
+}
+
+/// Reads `spec` into a scenario without its metadata. The cluster's size and the variants come
+/// first: the rest refers to them.
+fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
+    let mut fields = Fields::of(reader, node, "`spec`")?;
+    let variants_node = fields.get("variants");
+    reader.variants = match variants_node {
+        Some(node) => variants(reader, node),
+        None => Some(vec![ONLY_VARIANT.to_owned()]),
+    };
+    let cluster = fields.required(reader, "cluster", cluster);
+    let steady_state =
+        fields.required(reader, "steadyState", |reader, node| reader.some(node, expectation));
+    let steps = fields.required_node(reader, "steps", |reader, node| {
+        let mut history = History::default();
+        let steps = steps(reader, node, &mut history)?;
+        Some((steps, history))
+    });
+    fields.end(reader);
+    let ((steps, history), steps_node) = steps?;
+    history.end(reader, variants_node.unwrap_or(steps_node));
+    Some(Scenario {
+        name: String::new(),
+        title: String::new(),
+        notes: String::new(),
+        references: vec![],
+        cluster: cluster?,
+        variants: reader.variants.clone()?,
+        steady_state: steady_state?,
+        steps,
+    })
+}
+
+fn variants(reader: &mut Reader, node: &Node) -> Option<Vec<String>> {
+    let found = reader.found();
+    let read = reader.some(node, |reader, node| Some((reader.name(node)?, node.span)))?;
+    let mut variants: Vec<String> = vec![];
+    for (name, span) in read {
+        if variants.contains(&name) {
+            let message = format!("the variant `{name}` is listed twice");
+            reader.report(Finding::new(span, message).help("give each variant a name of its own"));
+        } else {
+            variants.push(name);
+        }
+    }
+    // With a name missing, whatever refers to it would look wrong.
+    (reader.found() == found).then_some(variants)
+}
+
+fn cluster(reader: &mut Reader, node: &Node) -> Option<ClusterNeeds> {
+    let mut fields = Fields::of(reader, node, "`cluster`")?;
+    reader.masters = fields.required(reader, "masters", |reader, node| match node.value {
+        Value::Integer(masters @ (1 | 3 | 5)) => usize::try_from(masters).ok(),
+        Value::Integer(masters) => {
+            reader.wrong(node, format!("a cluster can't have {masters} masters"), "write 1, 3 or 5")
+        }
+        _ => reader.mistyped(node, "the number of masters: 1, 3 or 5"),
+    });
+    reader.workers = fields.required(reader, "workers", |reader, node| match node.value {
+        Value::Integer(workers @ 0..=3) => usize::try_from(workers).ok(),
+        Value::Integer(workers) => reader.wrong(
+            node,
+            format!("a cluster can't have {workers} workers"),
+            "write a number from 0 to 3",
+        ),
+        _ => reader.mistyped(node, "the number of workers: 0 to 3"),
+    });
+    let settings = fields.optional(reader, "settings", |reader, node| reader.list(node, setting));
+    fields.end(reader);
+    Some(ClusterNeeds {
+        masters: reader.masters?,
+        workers: reader.workers?,
+        settings: settings.unwrap_or_default(),
+    })
+}
+
+fn setting(reader: &mut Reader, node: &Node) -> Option<Setting> {
+    let mut fields = Fields::of(reader, node, "a setting")?;
+    let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
+    let component = fields.required(reader, "component", fault::component);
+    let flags = fields
+        .required(reader, "flags", |reader, node| fault::flags(reader, node, fault::set_flag));
+    fields.end(reader);
+    Some(Setting { only, component: component?, flags: flags? })
+}
+
+/// Reads the steps in order, telling the history what happens.
+fn steps(reader: &mut Reader, node: &Node, history: &mut History) -> Option<Vec<Step>> {
+    let Value::List(items) = &node.value else {
+        return reader.mistyped(node, "a list of steps");
+    };
+    let mut steps = vec![];
+    for item in items {
+        let found = reader.found();
+        match reader.one_of(item, "a step", &STEPS) {
+            Some(step) if reader.found() == found => {
+                history.step(reader, &step, inner(item));
+                steps.push(step);
+            }
+            _ => history.unreadable(),
+        }
+    }
+    Some(steps)
+}
+
+const STEPS: [(&str, Read<Step>); 5] = [
+    ("inject", |reader, node| action(reader, node).map(Step::Inject)),
+    ("detect", |reader, node| reader.some(node, expectation).map(Step::Detect)),
+    ("revert", |reader, node| revert(reader, node).map(Step::Revert)),
+    ("remedy", |reader, node| action(reader, node).map(Step::Remedy)),
+    ("recover", |reader, node| reader.some(node, expectation).map(Step::Recover)),
+];
+
+/// What stands under a step's one field.
+fn inner(step: &Node) -> &Node {
+    match &step.value {
+        Value::Map(entries) => entries.first().map_or(step, |entry| &entry.value),
+        _ => step,
+    }
+}
+
+fn action(reader: &mut Reader, node: &Node) -> Option<Action> {
+    let mut fields = Fields::of(reader, node, "an action")?;
+    let name = fields.required(reader, "name", Reader::name);
+    let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
+    let fault = fields.required(reader, "fault", fault::fault);
+    fields.end(reader);
+    Some(Action { name: name?, only, fault: fault? })
+}
+
+fn revert(reader: &mut Reader, node: &Node) -> Option<Revert> {
+    let mut fields = Fields::of(reader, node, "`revert`")?;
+    let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
+    let actions =
+        fields.required(reader, "actions", |reader, node| reader.some(node, Reader::name));
+    fields.end(reader);
+    Some(Revert { only, actions: actions? })
+}
+
+fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
+    let mut fields = Fields::of(reader, node, "an expectation")?;
+    let name = fields.required(reader, "name", Reader::line);
+    let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
+    let probe = fields.required(reader, "probe", probe::probe);
+    let every = fields.optional(reader, "every", |reader, node| {
+        let every = reader.duration(node)?;
+        if every >= SHORTEST_PERIOD {
+            return Some(every);
+        }
+        reader.wrong(node, "this period is too short", "write at least `10ms`")
+    });
+    let every = every.or_else(|| probe.as_ref().map(probe::period));
+    let timing = timing(reader, &mut fields, every);
+    fields.end(reader);
+    Some(Expectation { name: name?, only, probe: probe?, timing: timing?, every: every? })
+}
+
+/// Reads `within` with `stableFor`, or `throughout` with `after`.
+fn timing(reader: &mut Reader, fields: &mut Fields, every: Option<Duration>) -> Option<Timing> {
+    let [within, stable_for, throughout, after] =
+        ["within", "stableFor", "throughout", "after"].map(|name| fields.get(name));
+    let belongs = |reader: &mut Reader, node: Option<&Node>, what: &str, to: &str| {
+        if let Some(node) = node {
+            let message = format!("`{what}` belongs to `{to}`");
+            reader.report(
+                Finding::new(node.span, message).help(format!("write `{to}`, or leave it away")),
+            );
+        }
+    };
+    match (within, throughout) {
+        (Some(within), None) => {
+            belongs(reader, after, "after", "throughout");
+            let deadline = lasting(reader, within, every)?;
+            let stable_for =
+                stable_for.map_or(Some(Duration::ZERO), |node| lasting(reader, node, every))?;
+            Some(Timing::Within { deadline, stable_for })
+        }
+        (None, Some(throughout)) => {
+            belongs(reader, stable_for, "stableFor", "within");
+            let window = lasting(reader, throughout, every)?;
+            let after = after.map_or(Some(Duration::ZERO), |node| reader.duration(node))?;
+            Some(Timing::Throughout { after, window })
+        }
+        (Some(_), Some(throughout)) => reader.wrong(
+            throughout,
+            "`within` and `throughout` exclude each other",
+            "`within: 30s`: it must begin to hold by then; `throughout: 30s`: it must hold all the time",
+        ),
+        (None, None) => {
+            // A misspelt one is reported as such.
+            if !fields.unknown().any(|key| nearest(key, ["within", "throughout"]).is_some()) {
+                fields.lacks(reader, "it doesn't say when it must hold", "add `within: 30s` or `throughout: 30s`");
+            }
+            None
+        }
+    }
+}
+
+/// Reads a duration in which the probe observes at least twice.
+fn lasting(reader: &mut Reader, node: &Node, every: Option<Duration>) -> Option<Duration> {
+    let duration = reader.duration(node)?;
+    match every {
+        Some(every) if duration < every => reader.wrong(
+            node,
+            format!(
+                "{} is shorter than the probe's period of {}",
+                humantime::format_duration(duration),
+                humantime::format_duration(every)
+            ),
+            "allow more time, or observe more often with `every`",
+        ),
+        _ => Some(duration),
+    }
+}
+
+/// The variants among `all` that `only` covers.
+pub(super) fn covered<'a>(only: &Only, all: &'a [String]) -> Vec<&'a String> {
+    all.iter().filter(|variant| only.covers(variant)).collect()
+}

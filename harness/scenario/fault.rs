@@ -1,0 +1,112 @@
+//! Reading faults: one function a fault, and one line in [`FAULTS`].
+
+use std::collections::BTreeMap;
+
+use super::problem::Finding;
+use super::read::{Fields, Read, Reader};
+use super::tree::{Node, Value};
+use super::{Component, Fault, SettingsChange, Signal, Stop};
+
+const FAULTS: [(&str, Read<Fault>); 2] = [("stop", stop), ("settings", settings)];
+
+const COMPONENTS: [(&str, Component); 4] = [
+    ("kube-apiserver", Component::KubeApiserver),
+    ("kube-controller-manager", Component::KubeControllerManager),
+    ("kube-scheduler", Component::KubeScheduler),
+    ("etcd", Component::Etcd),
+];
+
+const SIGNALS: [(&str, Signal); 2] = [("SIGKILL", Signal::Kill), ("SIGTERM", Signal::Term)];
+
+/// Reads a fault.
+pub(super) fn fault(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    reader.one_of(node, "a fault", &FAULTS)
+}
+
+/// Reads a component's name.
+pub(super) fn component(reader: &mut Reader, node: &Node) -> Option<Component> {
+    reader.word(node, &COMPONENTS)
+}
+
+fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    let mut fields = Fields::of(reader, node, "`stop`")?;
+    let component = fields.required(reader, "component", component);
+    let on = fields.required(reader, "on", Reader::master);
+    let signal = fields.required(reader, "signal", |reader, node| reader.word(node, &SIGNALS));
+    fields.end(reader);
+    Some(Fault::Stop(Stop { component: component?, on: on?, signal: signal? }))
+}
+
+fn settings(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    let mut fields = Fields::of(reader, node, "`settings`")?;
+    let component = fields.required(reader, "component", component);
+    let on = fields.required(reader, "on", |reader, node| {
+        let mut masters = vec![];
+        for master in reader.some(node, |reader, node| Some((reader.master(node)?, node.span)))? {
+            if masters.contains(&master.0) {
+                let message = format!("{} is listed twice", master.0);
+                reader.report(Finding::new(master.1, message).help("list each node once"));
+            }
+            masters.push(master.0);
+        }
+        Some(masters)
+    });
+    let flags = fields.required(reader, "flags", |reader, node| flags(reader, node, changed_flag));
+    fields.end(reader);
+    Some(Fault::Settings(SettingsChange { component: component?, on: on?, flags: flags? }))
+}
+
+/// Reads flags, their values by `value`.
+pub(super) fn flags<T>(
+    reader: &mut Reader,
+    node: &Node,
+    value: Read<T>,
+) -> Option<BTreeMap<String, T>> {
+    let Value::Map(entries) = &node.value else {
+        return reader.mistyped(node, "flags, such as `{v: \"4\"}`");
+    };
+    if entries.is_empty() {
+        return reader.wrong(node, "no flag is set", "write at least one, such as `v: \"4\"`");
+    }
+    let mut flags = BTreeMap::new();
+    for entry in entries {
+        let name = entry.key.trim_start_matches('-');
+        let allowed = |char: char| char.is_ascii_alphanumeric() || "-_.".contains(char);
+        if name != entry.key || name.is_empty() || !name.chars().all(allowed) {
+            let help = format!(
+                "write the name without leading dashes, such as `{}`",
+                if name.is_empty() { "v" } else { name }
+            );
+            reader.report(
+                Finding::new(entry.key_span, format!("`{}` is not the name of a flag", entry.key))
+                    .help(help),
+            );
+        }
+        if let Some(value) = value(reader, &entry.value) {
+            flags.insert(name.to_owned(), value);
+        }
+    }
+    Some(flags)
+}
+
+/// Reads a flag's value.
+pub(super) fn set_flag(reader: &mut Reader, node: &Node) -> Option<String> {
+    match &node.value {
+        Value::Null => reader.wrong(
+            node,
+            "this flag has no value",
+            "write one in quotes; only the fault `settings` can take a flag away, by `null`",
+        ),
+        // An empty value is one: `--feature-gates=`.
+        Value::Text(text) if !text.contains(char::is_control) => Some(text.clone()),
+        _ => reader.line(node),
+    }
+}
+
+#[expect(clippy::option_option, reason = "read or not; then set or taken away")]
+fn changed_flag(reader: &mut Reader, node: &Node) -> Option<Option<String>> {
+    match node.value {
+        Value::Null => Some(None),
+        _ => set_flag(reader, node).map(Some),
+    }
+}

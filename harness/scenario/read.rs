@@ -1,0 +1,444 @@
+//! Reading values out of a tree. Every function says what is wrong and where, and gives nothing
+//! back; the caller reads on.
+
+use std::time::Duration;
+
+use super::problem::Finding;
+use super::tree::{Entry, Node, Value};
+use super::{NodeRef, Only};
+
+/// Durations longer than this are mistakes, and would overflow clocks.
+const LONGEST: Duration = Duration::from_hours(24);
+
+/// Collects what is found, and knows what the file said so far: the names that the rest refers to.
+pub(super) struct Reader {
+    findings: Vec<Finding>,
+    /// The cluster's masters and workers; nothing if the file's own figures are wrong.
+    pub(super) masters: Option<usize>,
+    pub(super) workers: Option<usize>,
+    /// The variants; nothing if they could not be read.
+    pub(super) variants: Option<Vec<String>>,
+}
+
+/// A way to read a field's value.
+pub(super) type Read<T> = fn(&mut Reader, &Node) -> Option<T>;
+
+impl Reader {
+    pub(super) fn new(findings: Vec<Finding>) -> Self {
+        Self { findings, masters: None, workers: None, variants: None }
+    }
+
+    pub(super) fn into_findings(self) -> Vec<Finding> {
+        self.findings
+    }
+
+    /// How much was found so far.
+    pub(super) fn found(&self) -> usize {
+        self.findings.len()
+    }
+
+    pub(super) fn report(&mut self, finding: Finding) {
+        self.findings.push(finding);
+    }
+
+    /// Reports a problem of a value.
+    pub(super) fn wrong<T>(
+        &mut self,
+        node: &Node,
+        message: impl Into<String>,
+        help: impl Into<String>,
+    ) -> Option<T> {
+        self.report(Finding::new(node.span, message).help(help));
+        None
+    }
+
+    /// Reports a value of the wrong type.
+    pub(super) fn mistyped<T>(&mut self, node: &Node, wanted: &str) -> Option<T> {
+        self.report(Finding::new(
+            node.span,
+            format!("expected {wanted}, found {}", kind(&node.value)),
+        ));
+        None
+    }
+
+    /// A text of one line.
+    pub(super) fn line(&mut self, node: &Node) -> Option<String> {
+        let text = self.text(node)?;
+        if text.contains(char::is_control) {
+            return self.wrong(node, "this must be one line", "use `notes` for longer text");
+        }
+        Some(text)
+    }
+
+    /// A text that is not empty.
+    pub(super) fn text(&mut self, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Text(text) if text.trim().is_empty() => {
+                self.wrong(node, "this must not be empty", "write some text")
+            }
+            Value::Text(text) => Some(text.clone()),
+            Value::Bool(_) | Value::Integer(_) | Value::Float(_) => {
+                let message = format!("expected a text, found {}", kind(&node.value));
+                self.wrong(node, message, "put it in quotes, such as `\"3\"` or `\"true\"`")
+            }
+            _ => self.mistyped(node, "a text"),
+        }
+    }
+
+    /// A name of lower-case letters, digits and dashes.
+    pub(super) fn name(&mut self, node: &Node) -> Option<String> {
+        let name = self.line(node)?;
+        if is_label(&name) {
+            return Some(name);
+        }
+        let fitting = name.to_lowercase().replace(|char: char| !char.is_ascii_alphanumeric(), "-");
+        let fitting = fitting.trim_matches('-');
+        let help = if is_label(fitting) { format!(", such as `{fitting}`") } else { String::new() };
+        self.wrong(
+            node,
+            format!("`{name}` is not a name"),
+            format!("write at most 63 lower-case letters, digits and dashes{help}"),
+        )
+    }
+
+    /// A whole number of at least `least`.
+    pub(super) fn count(&mut self, node: &Node, least: u32) -> Option<u32> {
+        let Value::Integer(number) = node.value else {
+            return self.mistyped(node, "a whole number");
+        };
+        match u32::try_from(number) {
+            Ok(count) if count >= least => Some(count),
+            _ => self.wrong(
+                node,
+                format!("{number} is out of range"),
+                format!("write a whole number from {least} to {}", u32::MAX),
+            ),
+        }
+    }
+
+    /// A number between 0 and 1, both excluded.
+    pub(super) fn fraction(&mut self, node: &Node) -> Option<f64> {
+        match node.value {
+            Value::Float(number) if number > 0.0 && number < 1.0 => Some(number),
+            Value::Float(number) => self.not_a_fraction(node, &number.to_string()),
+            Value::Integer(number) => self.not_a_fraction(node, &number.to_string()),
+            _ => self.mistyped(node, "a number between 0 and 1"),
+        }
+    }
+
+    fn not_a_fraction<T>(&mut self, node: &Node, number: &str) -> Option<T> {
+        self.wrong(
+            node,
+            format!("{number} is not between 0 and 1"),
+            "write a number more than 0 and less than 1, such as `0.3333`; \
+             to demand none or all, use `count`",
+        )
+    }
+
+    /// A duration with its unit.
+    pub(super) fn duration(&mut self, node: &Node) -> Option<Duration> {
+        const UNITS: &str = "write a number with a unit, such as `500ms`, `30s` or `2m`";
+        let text = match &node.value {
+            Value::Integer(number) => number.to_string(),
+            Value::Float(number) => number.to_string(),
+            Value::Text(text) => text.trim().to_owned(),
+            _ => return self.mistyped(node, "a duration such as `30s`"),
+        };
+        if text.parse::<f64>().is_ok() {
+            return self.wrong(
+                node,
+                format!("the duration {text} has no unit"),
+                format!("write `{text}s` for seconds or `{text}ms` for milliseconds"),
+            );
+        }
+        match humantime::parse_duration(&text) {
+            Ok(duration) if duration <= LONGEST => Some(duration),
+            Ok(_) => self.wrong(node, format!("{text} is too long"), "write at most `24h`"),
+            Err(_) => self.wrong(node, format!("`{text}` is not a duration"), UNITS),
+        }
+    }
+
+    /// A list, each item read by itself. What can't be read is left out, and reported.
+    pub(super) fn list<T>(&mut self, node: &Node, read: Read<T>) -> Option<Vec<T>> {
+        let Value::List(items) = &node.value else {
+            return self.mistyped(node, "a list");
+        };
+        Some(items.iter().filter_map(|item| read(self, item)).collect())
+    }
+
+    /// A list with at least one item.
+    pub(super) fn some<T>(&mut self, node: &Node, read: Read<T>) -> Option<Vec<T>> {
+        if matches!(&node.value, Value::List(items) if items.is_empty()) {
+            return self.wrong(
+                node,
+                "this list is empty",
+                "write at least one item, or leave the field away",
+            );
+        }
+        self.list(node, read)
+    }
+
+    /// One of several words.
+    pub(super) fn word<T: Copy>(&mut self, node: &Node, words: &[(&str, T)]) -> Option<T> {
+        let Value::Text(text) = &node.value else {
+            return self
+                .mistyped(node, &format!("one of {}", names(words.iter().map(|(word, _)| *word))));
+        };
+        let found = words.iter().find(|(word, _)| word == text).map(|(_, value)| *value);
+        found.or_else(|| {
+            let help = suggest(text, words.iter().map(|(word, _)| *word));
+            self.wrong(node, format!("`{text}` is not allowed here"), help)
+        })
+    }
+
+    /// A map with one field, whose name says how its value is read. A kind without content is
+    /// written as a plain word and read from an empty value.
+    pub(super) fn one_of<T>(
+        &mut self,
+        node: &Node,
+        what: &str,
+        kinds: &[(&str, Read<T>)],
+    ) -> Option<T> {
+        let empty = Node { value: Value::Null, span: node.span };
+        let (name, span, value) = match &node.value {
+            Value::Text(word) => (word, node.span, &empty),
+            Value::Map(entries) => match entries.as_slice() {
+                [Entry { key, key_span, value }] => (key, *key_span, value),
+                entries => {
+                    let found = match entries {
+                        [] => "no field".to_owned(),
+                        entries => names(entries.iter().map(|entry| entry.key.as_str())),
+                    };
+                    let message = format!("{what} is written with just one field, found {found}");
+                    return self.wrong(
+                        node,
+                        message,
+                        format!("write one of {}", names(kinds.iter().map(|(kind, _)| *kind))),
+                    );
+                }
+            },
+            _ => {
+                return self.mistyped(
+                    node,
+                    &format!("{what}: one of {}", names(kinds.iter().map(|(kind, _)| *kind))),
+                );
+            }
+        };
+        if let Some((_, read)) = kinds.iter().find(|(kind, _)| kind == name) {
+            return read(self, value);
+        }
+        let help = suggest(name, kinds.iter().map(|(kind, _)| *kind));
+        self.report(Finding::new(span, format!("`{name}` is not {what}")).help(help));
+        None
+    }
+
+    /// A node of the cluster.
+    pub(super) fn node(&mut self, node: &Node) -> Option<NodeRef> {
+        let kinds: [(&str, Read<NodeRef>); 2] = [
+            ("master", |reader, node| {
+                reader.index(node, "master", reader.masters).map(NodeRef::Master)
+            }),
+            ("worker", |reader, node| {
+                reader.index(node, "worker", reader.workers).map(NodeRef::Worker)
+            }),
+        ];
+        if let Value::Text(text) = &node.value {
+            let message = format!("`{text}` is not a node");
+            return self.wrong(node, message, "write `{master: 1}` or `{worker: 1}`");
+        }
+        self.one_of(node, "a node", &kinds)
+    }
+
+    fn index(&mut self, node: &Node, role: &str, nodes: Option<usize>) -> Option<usize> {
+        let index = self.count(node, 0)? as usize;
+        let help = match nodes {
+            _ if index == 0 => format!("nodes are counted from 1: write `{{{role}: 1}}`"),
+            Some(0) => format!("the cluster has no {role}s; set `spec.cluster.{role}s`"),
+            Some(nodes) if index > nodes => format!(
+                "the cluster has {nodes} {role}{}, counted from 1; see `spec.cluster.{role}s`",
+                if nodes == 1 { "" } else { "s" }
+            ),
+            _ => return Some(index),
+        };
+        self.wrong(node, format!("there is no {role} {index}"), help)
+    }
+
+    /// A control-plane node.
+    pub(super) fn master(&mut self, node: &Node) -> Option<NodeRef> {
+        match self.node(node)? {
+            NodeRef::Worker(_) => self.wrong(
+                node,
+                "a worker runs no control-plane component",
+                "write a master, such as `{master: 1}`",
+            ),
+            master @ NodeRef::Master(_) => Some(master),
+        }
+    }
+
+    /// The variants that patterns such as `lease-*` stand for.
+    pub(super) fn only(&mut self, node: &Node) -> Option<Only> {
+        let Value::List(_) = &node.value else {
+            return self.mistyped(node, "a list of variants, such as `[lease-*]`");
+        };
+        let patterns = self.some(node, |reader, node| {
+            let pattern = reader.line(node)?;
+            let Some(variants) = &reader.variants else { return Some(pattern) };
+            if variants.iter().any(|variant| matches(&pattern, variant)) {
+                return Some(pattern);
+            }
+            let help = suggest(&pattern, variants.iter().map(String::as_str));
+            reader.wrong(node, format!("no variant is called `{pattern}`"), help)
+        })?;
+        let mut variants = self.variants.clone()?;
+        variants.retain(|variant| patterns.iter().any(|pattern| matches(pattern, variant)));
+        Some(Only::These(variants))
+    }
+}
+
+/// The fields of a map. Whatever was not asked for is reported by [`Fields::end`].
+pub(super) struct Fields<'a> {
+    node: &'a Node,
+    entries: &'a [Entry],
+    asked: Vec<&'static str>,
+}
+
+impl<'a> Fields<'a> {
+    /// The fields of `node`, which is `what`: "a probe".
+    pub(super) fn of(reader: &mut Reader, node: &'a Node, what: &str) -> Option<Self> {
+        match &node.value {
+            Value::Map(entries) => Some(Self { node, entries, asked: vec![] }),
+            _ => reader.mistyped(node, &format!("a map with the fields of {what}")),
+        }
+    }
+
+    /// The value of a field, unread.
+    pub(super) fn get(&mut self, name: &'static str) -> Option<&'a Node> {
+        self.asked.push(name);
+        self.entries.iter().find(|entry| entry.key == name).map(|entry| &entry.value)
+    }
+
+    /// The value of a field that may be absent.
+    pub(super) fn optional<T>(
+        &mut self,
+        reader: &mut Reader,
+        name: &'static str,
+        read: Read<T>,
+    ) -> Option<T> {
+        self.get(name).and_then(|node| read(reader, node))
+    }
+
+    /// The value of a field that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        reader: &mut Reader,
+        name: &'static str,
+        read: Read<T>,
+    ) -> Option<T> {
+        self.required_node(reader, name, read).map(|(value, _)| value)
+    }
+
+    /// The value of a field that must be there, with its node for further checks.
+    pub(super) fn required_node<T>(
+        &mut self,
+        reader: &mut Reader,
+        name: &'static str,
+        read: Read<T>,
+    ) -> Option<(T, &'a Node)> {
+        if let Some(node) = self.get(name) {
+            return Some((read(reader, node)?, node));
+        }
+        // A misspelt field is reported as such, in `end`.
+        if !self.entries.iter().any(|entry| nearest(&entry.key, [name]).is_some()) {
+            let finding = Finding::new(self.node.span, format!("the field `{name}` is missing"));
+            reader.report(finding.help(format!("add `{name}: …`")));
+        }
+        None
+    }
+
+    /// Fields that were not asked for so far.
+    pub(super) fn unknown(&self) -> impl Iterator<Item = &'a str> {
+        let keys = self.entries.iter().map(|entry| entry.key.as_str());
+        keys.filter(|key| !self.asked.contains(key))
+    }
+
+    /// Reports that something is missing among the fields.
+    pub(super) fn lacks(&self, reader: &mut Reader, message: &str, help: &str) {
+        reader.report(Finding::new(self.node.span, message).help(help));
+    }
+
+    /// Reports every field that was not asked for.
+    pub(super) fn end(self, reader: &mut Reader) {
+        for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
+            let help = suggest(&entry.key, self.asked.iter().copied());
+            reader.report(
+                Finding::new(entry.key_span, format!("there is no field `{}` here", entry.key))
+                    .help(help),
+            );
+        }
+    }
+}
+
+/// Whether it is a DNS label, as Kubernetes' names are.
+pub(super) fn is_label(name: &str) -> bool {
+    let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+    (1..=63).contains(&name.len())
+        && name.bytes().all(allowed)
+        && !name.starts_with('-')
+        && !name.ends_with('-')
+}
+
+/// "did you mean" with the nearest of the names, and all of them.
+fn suggest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
+    let names: Vec<_> = names.into_iter().collect();
+    let all = self::names(names.iter().copied());
+    match nearest(name, names.iter().copied()) {
+        Some(near) if names.len() > 1 => format!("did you mean `{near}`? Allowed: {all}"),
+        _ => format!("allowed: {all}"),
+    }
+}
+
+/// The name that was probably meant.
+pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    // Comparing takes time in proportion to both lengths: no long text is near to any name.
+    let short: String = name.chars().take(64).collect();
+    let distance = |other: &str| strsim::osa_distance(&short.to_lowercase(), &other.to_lowercase());
+    let near = |(distance, other): &(usize, &str)| *distance <= (other.len() / 3).max(1);
+    names
+        .into_iter()
+        .map(|other| (distance(other), other))
+        .filter(near)
+        .min()
+        .map(|(_, other)| other)
+}
+
+fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Whether the pattern is the name when something is put for each `*`.
+fn matches(pattern: &str, name: &str) -> bool {
+    let mut parts = pattern.split('*');
+    let Some(mut rest) = parts.next().and_then(|first| name.strip_prefix(first)) else {
+        return false;
+    };
+    let Some(last) = parts.next_back() else { return rest.is_empty() };
+    let Some(middle) = rest.strip_suffix(last) else { return false };
+    rest = middle;
+    for part in parts {
+        let Some(at) = rest.find(part) else { return false };
+        rest = &rest[at + part.len()..];
+    }
+    true
+}
+
+fn kind(value: &Value) -> String {
+    match value {
+        Value::Null => "nothing".to_owned(),
+        Value::Bool(value) => format!("the boolean {value}"),
+        Value::Integer(number) => format!("the number {number}"),
+        Value::Float(number) => format!("the number {number}"),
+        Value::Text(text) => format!("the text `{text}`"),
+        Value::List(_) => "a list".to_owned(),
+        Value::Map(_) => "a map".to_owned(),
+    }
+}

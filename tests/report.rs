@@ -1,0 +1,276 @@
+//! What people and programs are told of a run, from a hand-written stream of events.
+
+#![allow(clippy::unwrap_used)]
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use outage::event::{ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdict, What};
+use outage::report::{Live, exit_code, json, junit, text};
+
+/// Events with a clock that goes on by 1.25 s each.
+struct Log {
+    events: Vec<Event>,
+    case: usize,
+}
+
+impl Log {
+    fn add(&mut self, what: What) {
+        let at = Duration::from_millis(1250) * u32::try_from(self.events.len()).unwrap();
+        self.events.push(Event { at, case: self.case, what });
+    }
+
+    fn start(&mut self, variant: &str, repetition: usize) {
+        self.add(What::CaseStarted(CaseInfo {
+            scenario: "stopped-apiserver".into(),
+            variant: variant.into(),
+            provider: "lab".into(),
+            kubernetes: "1.34.4".into(),
+            repetition,
+            scenario_sha256: "5a".repeat(32),
+            kernel: "6.12.0".into(),
+        }));
+        self.phase(Phase::Provision);
+    }
+
+    fn phase(&mut self, phase: Phase) {
+        self.add(What::Phase { phase });
+    }
+
+    fn cluster(&mut self) {
+        self.add(What::Progress { text: "3 of 3 apiservers ready".into() });
+        self.add(What::ClusterReady {
+            took: Duration::from_millis(13_870),
+            provenance: vec![("etcd".into(), "3.6.5 sha256:ab built with go1.25".into())],
+            departures: vec!["cgroupsPerQOS: false".into()],
+        });
+    }
+
+    fn expect(&mut self, id: usize, phase: Phase, name: &str, timing: &str) {
+        let (name, timing) = (name.into(), timing.into());
+        self.add(What::ExpectationAdded { id, phase, name, timing });
+    }
+
+    fn act(&mut self, state: ActionState) {
+        let does = "stop kube-apiserver on master-3 by SIGKILL".into();
+        self.add(What::Action { name: "stopped".into(), does, state });
+    }
+
+    fn met(&mut self, id: usize, after: Option<u64>, saw: &str) {
+        let after = after.map(measured);
+        self.add(What::ExpectationEnded { id, outcome: Outcome::Met { after, saw: saw.into() } });
+    }
+
+    fn end(&mut self, verdict: Verdict, reasons: &[&str], ttd: Option<u64>, ttr: Option<u64>) {
+        let reasons = reasons.iter().map(|reason| (*reason).to_owned()).collect();
+        let (ttd, ttr) = (ttd.map(measured), ttr.map(measured));
+        self.add(What::CaseEnded { verdict, reasons, ttd, ttr });
+        self.case += 1;
+    }
+}
+
+fn measured(millis: u64) -> Measured {
+    Measured {
+        time: Duration::from_millis(millis),
+        uncertainty: Duration::from_millis(52),
+        resolution: Duration::from_millis(104),
+    }
+}
+
+fn issued_and_proven(log: &mut Log) {
+    log.phase(Phase::Inject);
+    log.act(ActionState::Issued);
+    log.act(ActionState::Proven {
+        took: Duration::from_millis(52),
+        evidence: vec!["pid 4711 is gone".into(), "6443 refuses".into()],
+    });
+}
+
+/// One case of each kind.
+fn run() -> Vec<Event> {
+    let mut log = Log { events: vec![], case: 0 };
+    pass(&mut log);
+    fail(&mut log);
+
+    log.start("invalid", 1);
+    log.cluster();
+    log.end(
+        Verdict::Invalid,
+        &["it already held before the injection: the address is gone"],
+        None,
+        None,
+    );
+
+    log.start("inconclusive", 1);
+    log.act(ActionState::Issued);
+    log.act(ActionState::Unproven { why: "pid 4712 came back after 0.80 s".into() });
+    log.end(Verdict::Inconclusive, &["the fault could not be proven"], None, None);
+
+    log.start("dirty", 1);
+    issued_and_proven(&mut log);
+    log.phase(Phase::Revert);
+    log.act(ActionState::Reverting);
+    log.act(ActionState::NotReverted { why: "the manifest is <missing>".into() });
+    log.end(Verdict::Dirty, &["a revert could not be verified"], Some(420), None);
+
+    log.start("skip", 1);
+    log.end(Verdict::Skip, &["the lab has no cgroups"], None, None);
+
+    log.start("cut-short", 2);
+    log.events
+}
+
+fn pass(log: &mut Log) {
+    log.start("lease-sigkill", 1);
+    log.cluster();
+    log.phase(Phase::SteadyState);
+    log.expect(0, Phase::SteadyState, "three addresses in the Service", "within 1m");
+    log.add(What::Observed { id: 0, holds: true, saw: "master-1, master-2, master-3".into() });
+    log.met(0, Some(10), "master-1, master-2, master-3");
+    issued_and_proven(log);
+    log.phase(Phase::Detect);
+    log.expect(1, Phase::Detect, "the dead address is gone", "within 30s");
+    log.expect(2, Phase::Detect, "no request fails", "throughout 10s");
+    log.met(1, Some(19_800), "master-1, master-2");
+    log.met(2, None, "0 of 20 failed");
+    log.phase(Phase::Revert);
+    log.act(ActionState::Reverting);
+    log.act(ActionState::Reverted { took: Duration::from_millis(900) });
+    log.end(Verdict::Pass, &[], Some(19_800), Some(2_340));
+}
+
+fn fail(log: &mut Log) {
+    log.start("master-count-sigkill", 1);
+    log.cluster();
+    issued_and_proven(log);
+    log.phase(Phase::Detect);
+    log.expect(0, Phase::Detect, "the dead address stays", "throughout 1m");
+    log.expect(1, Phase::Detect, "a third is refused", "within 10s");
+    log.add(What::Observed { id: 0, holds: true, saw: "master-1, master-2, master-3".into() });
+    log.add(What::DiedUnasked {
+        process: "kubelet on master-2".into(),
+        status: "exit status 255".into(),
+        log: vec![
+            "E0721 \u{1b}[31mrunning out of inotify watches\u{1b}[0m".into(),
+            "exiting".into(),
+        ],
+    });
+    let (wanted, saw) = ("addresses with master-3".into(), "master-1, master-2".into());
+    log.add(What::ExpectationEnded { id: 0, outcome: Outcome::Failed { wanted, saw } });
+    log.add(What::ExpectationEnded { id: 1, outcome: Outcome::Dropped });
+    let reasons = ["the dead address stays: not met", "kubelet on master-2 died unasked"];
+    log.end(Verdict::Fail, &reasons, None, None);
+}
+
+#[test]
+fn the_text_at_the_end() {
+    insta::assert_snapshot!(text(&run(), false));
+}
+
+#[test]
+fn colours_change_nothing_but_colours() {
+    let coloured = text(&run(), true);
+    assert!(coloured.contains("\u{1b}[32mPASS"), "{coloured}");
+    assert_eq!(console::strip_ansi_codes(&coloured), text(&run(), false));
+}
+
+#[test]
+fn one_case_and_none() {
+    let mut log = Log { events: vec![], case: 0 };
+    insta::assert_snapshot!(text(&log.events, false), @r"
+    SCENARIO  VARIANT  CLUSTER  VERDICT  TTD  TTR
+
+    no cases
+    ");
+    pass(&mut log);
+    assert!(text(&log.events, false).ends_with("\n1 case: 1 PASS\n"));
+}
+
+#[test]
+fn the_junit_report() {
+    insta::assert_snapshot!(String::from_utf8(junit(&run()).unwrap()).unwrap());
+}
+
+#[test]
+fn the_json_report() {
+    insta::assert_snapshot!(json(&run()).unwrap());
+}
+
+#[test]
+fn a_report_can_be_made_later() {
+    let events = run();
+    let lines: Vec<_> = events.iter().map(|event| serde_json::to_string(event).unwrap()).collect();
+    let again: Vec<Event> = lines.iter().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(again, events);
+    assert_eq!(json(&again).unwrap(), json(&events).unwrap());
+}
+
+#[test]
+fn exit_codes() {
+    let ended = |verdicts: &[Verdict]| {
+        let mut log = Log { events: vec![], case: 0 };
+        for verdict in verdicts {
+            log.start("v", 1);
+            log.end(*verdict, &[], None, None);
+        }
+        log.events
+    };
+    assert_eq!(exit_code(&[]), 3);
+    assert_eq!(exit_code(&ended(&[Verdict::Skip])), 3);
+    assert_eq!(exit_code(&ended(&[Verdict::Pass])), 0);
+    assert_eq!(exit_code(&ended(&[Verdict::Pass, Verdict::Skip])), 0);
+    for bad in [Verdict::Fail, Verdict::Invalid, Verdict::Inconclusive, Verdict::Dirty] {
+        assert_eq!(exit_code(&ended(&[Verdict::Pass, bad])), 1);
+        assert_eq!(exit_code(&ended(&[bad, Verdict::Skip])), 1);
+    }
+    let mut unfinished = ended(&[Verdict::Pass, Verdict::Pass]);
+    unfinished.pop();
+    assert_eq!(exit_code(&unfinished), 1);
+}
+
+/// Standard error of a run without a terminal.
+#[derive(Clone, Default)]
+struct Shared(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Shared {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().unwrap().write(bytes)
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[test]
+fn lines_while_it_goes_on() {
+    let written = Shared::default();
+    let mut live = Live::lines(written.clone());
+    for event in &run() {
+        live.event(event);
+    }
+    let written = written.0.lock().unwrap().clone();
+    insta::assert_snapshot!(String::from_utf8(written).unwrap());
+}
+
+#[test]
+fn the_screen_while_it_goes_on() {
+    let terminal = indicatif::InMemoryTerm::new(30, 110);
+    let mut live = Live::terminal(Box::new(terminal.clone()), false);
+    let events = run();
+    let detecting = events.iter().position(|event| matches!(event.what, What::DiedUnasked { .. }));
+    for event in &events[..=detecting.unwrap()] {
+        live.event(event);
+    }
+    let shown = terminal.contents();
+    for part in [
+        "stopped-apiserver/lease-sigkill  PASS",
+        "DIED unasked: kubelet on master-2: exit status 255",
+        "stopped-apiserver/master-count-sigkill  detect",
+        "holds  the dead address stays (throughout 1m)  master-1, master-2, master-3",
+        "waits  a third is refused (within 10s)",
+    ] {
+        assert!(shown.contains(part), "{part:?} is not on the screen:\n{shown}");
+    }
+}
