@@ -2,6 +2,7 @@
 //! and recovery.
 
 pub mod assets;
+pub mod cli;
 pub mod cluster;
 pub mod event;
 pub mod fault;

@@ -22,6 +22,7 @@ pub use types::*;
 
 use problem::Finding;
 use read::Reader;
+pub use read::matches;
 
 /// The largest file that is read. The largest scenario has a few kilobytes.
 const MAX_BYTES: usize = 1024 * 1024;

@@ -262,11 +262,6 @@ impl Link {
         })
     }
 
-    /// Whether the first process is gone.
-    pub fn closed(&self) -> bool {
-        self.waiting.lock().closed
-    }
-
     async fn start(
         &self,
         id: u64,

@@ -7,11 +7,13 @@
 //! cache, which [`Lab::end`] removes, or the next start if this harness was killed.
 
 mod config;
-pub mod init;
+mod enter;
+mod init;
 mod layout;
 mod link;
 mod node;
-pub mod oci;
+mod oci;
+mod room;
 mod root;
 mod start;
 mod store;
@@ -19,10 +21,12 @@ mod sys;
 mod wire;
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -34,6 +38,7 @@ use tokio::sync::broadcast;
 use super::{Cluster, ClusterError, DiedUnasked, Node};
 use crate::assets::{Assets, Binary, Cache, KubernetesVersion, Progress};
 use crate::scenario::{Component, NodeRef};
+pub use enter::{enter, trial};
 use layout::{LabPaths, network};
 use link::Link;
 use wire::NodeSpec;
@@ -43,6 +48,9 @@ pub const INIT_ARGUMENT: &str = "lab-init";
 
 /// The name under which this program stands in for runc.
 pub const RUNC_NAME: &str = "outage-runc";
+
+/// Locked as long as the lab's harness lives; holds the number of the lab's outer process.
+const LOCK: &str = "lock";
 
 /// What kind of cluster a lab should be.
 #[derive(Debug, Clone)]
@@ -57,6 +65,9 @@ pub struct Options {
     pub settings: Vec<(Component, String, String)>,
     /// This program, which is also the lab's first process; in tests not the running one.
     pub program: PathBuf,
+    /// Where the logs of the lab's programs go; nothing: into the lab's own folder, which goes with
+    /// the lab.
+    pub logs: Option<PathBuf>,
 }
 
 /// One machine of a lab.
@@ -104,10 +115,12 @@ fn pause_image(assets: &Assets) -> Result<String, ClusterError> {
 /// The last lines of a log file.
 fn last_lines(log: &Path) -> Vec<String> {
     const LINES: usize = 8;
+    const LONGEST: usize = 300;
     let text = fs::read(log).unwrap_or_default();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();
-    lines[lines.len().saturating_sub(LINES)..].iter().map(|line| (*line).to_owned()).collect()
+    let last = &lines[lines.len().saturating_sub(LINES)..];
+    last.iter().map(|line| line.chars().take(LONGEST).collect()).collect()
 }
 
 /// A running lab.
@@ -126,6 +139,8 @@ pub struct Lab {
     /// The phases of `kubeadm init` to skip once the cluster runs.
     phases: String,
     deaths: broadcast::Sender<DiedUnasked>,
+    /// Set when the lab is told to end: from then on every death is asked for.
+    ending: Arc<AtomicBool>,
     balancer: Mutex<Option<Arc<link::Program>>>,
 }
 
@@ -163,6 +178,10 @@ impl Lab {
             .map_err(|error| {
                 ClusterError::caused(format!("start {}", options.program.display()), error)
             })?;
+        if let Some(pid) = init.id() {
+            writeln!(&lock, "{pid}")
+                .map_err(|error| ClusterError::caused("write the lab's lock", error))?;
+        }
         let link = Link::open("the lab", ours).await?;
         let (deaths, _) = broadcast::channel(64);
         Ok(Self {
@@ -176,6 +195,7 @@ impl Lab {
             kubeconfig: String::new(),
             phases: String::new(),
             deaths,
+            ending: Arc::default(),
             balancer: Mutex::new(None),
         })
     }
@@ -185,13 +205,17 @@ impl Lab {
         control.ok_or_else(|| ClusterError::new("the lab has ended"))
     }
 
-    /// The lab's folder on the host: its nodes' logs are in `logs/NODE/`.
+    /// The lab's folder on the host.
     pub fn folder(&self) -> &Path {
         &self.folder
     }
 
+    fn all_logs(&self) -> PathBuf {
+        self.options.logs.clone().unwrap_or_else(|| self.folder.join("logs"))
+    }
+
     fn logs(&self, machine: &Machine) -> PathBuf {
-        self.folder.join("logs").join(&machine.name)
+        self.all_logs().join(&machine.name)
     }
 
     fn containerd_folder(&self, machine: &Machine) -> PathBuf {
@@ -256,6 +280,7 @@ impl Lab {
 
     /// Ends the lab: every process in it, and its folder.
     async fn end(&self) -> Result<(), ClusterError> {
+        self.ending.store(true, Ordering::SeqCst);
         let control = self.control.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(control) = control {
             control.close();
@@ -347,7 +372,7 @@ impl Cluster for Lab {
 fn make_folder(labs: &Path) -> std::io::Result<(PathBuf, File)> {
     fs::create_dir_all(labs)?;
     let folder = tempfile::Builder::new().prefix("lab-").tempdir_in(labs)?.keep();
-    let lock = File::create(folder.join("lock"))?;
+    let lock = File::create(folder.join(LOCK))?;
     lock.lock()?;
     for dir in ["logs", "nodes", "bin", "control"] {
         fs::create_dir(folder.join(dir))?;
@@ -361,7 +386,7 @@ fn remove_abandoned(labs: &Path, progress: &Progress) {
     let Ok(entries) = fs::read_dir(labs) else { return };
     for folder in entries.flatten().map(|entry| entry.path()) {
         // A folder without a lock is just being made, or was given up in that moment long ago.
-        let Ok(lock) = File::open(folder.join("lock")) else { continue };
+        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
         if lock.try_lock().is_ok() {
             match remove_tree(&folder) {
                 Ok(()) => progress.notice(format!("removed {}: its run was killed", folder.display())),
@@ -398,6 +423,8 @@ pub fn stand_in() -> Option<std::process::ExitCode> {
         oci::main(args.collect())
     } else if args.next().as_deref() == Some(INIT_ARGUMENT) {
         init::main(&args.next()?)
+    } else if std::env::args().nth(1).as_deref() == Some(enter::TRIAL_ARGUMENT) {
+        enter::trial_main()
     } else {
         return None;
     };

@@ -29,6 +29,8 @@ pub(super) struct LabNode {
     logs: PathBuf,
     lab: Arc<Link>,
     deaths: broadcast::Sender<DiedUnasked>,
+    /// Set once the whole lab is told to end.
+    ending: Arc<AtomicBool>,
     /// The running machine; nothing while the power is off.
     machine_on: RwLock<Option<Arc<Running>>>,
     /// Held while the power changes.
@@ -57,6 +59,7 @@ impl LabNode {
         logs: PathBuf,
         lab: Arc<Link>,
         deaths: broadcast::Sender<DiedUnasked>,
+        ending: Arc<AtomicBool>,
     ) -> Self {
         Self {
             machine,
@@ -64,6 +67,7 @@ impl LabNode {
             logs,
             lab,
             deaths,
+            ending,
             machine_on: RwLock::new(None),
             switching: Mutex::new(()),
         }
@@ -160,11 +164,11 @@ impl LabNode {
         let program = link.spawn(argv, Vec::new(), streams).await?;
         let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
         let watched = Arc::clone(&supervised);
-        let deaths = self.deaths.clone();
+        let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
         let process = format!("{name} on {}", self.machine.name);
         tokio::spawn(async move {
             let code = watched.program.wait().await;
-            if !watched.asked.load(Ordering::SeqCst) {
+            if !watched.asked.load(Ordering::SeqCst) && !ending.load(Ordering::SeqCst) {
                 // Nobody may be listening.
                 let _ = deaths.send(DiedUnasked {
                     process,

@@ -1,15 +1,15 @@
 //! How a lab comes up: everything that need not wait starts at once, and each step waits for the
 //! one event that it needs.
 
+use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::{try_join_all, try_join3};
-use tokio::sync::broadcast;
 
 use super::layout::network;
 use super::node::{LabNode, log_streams, status};
-use super::{Lab, Machine, Options, config, last_lines, pause_image, store};
+use super::{Lab, Machine, Options, config, last_lines, pause_image, room, store};
 use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
 use crate::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
 use crate::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Output, Service};
@@ -68,6 +68,8 @@ impl Lab {
             .map_err(|error| ClusterError::caused("find the cache folder", error))?;
         let differences = differences(&options.kubernetes)
             .map_err(|error| ClusterError::caused("choose a version", error))?;
+        room::check(options.masters + options.workers)?;
+        say("image store".into());
         let images = store::image_store(&cache, &assets, &options, progress).await?;
         let mut lab = Self::prepare(&assets, &options, progress).await?;
         let mut deaths = lab.deaths.subscribe();
@@ -133,6 +135,7 @@ impl Lab {
             self.logs(machine),
             self.control()?,
             self.deaths.clone(),
+            Arc::clone(&self.ending),
         ))
     }
 
@@ -226,7 +229,7 @@ done
             Ok(())
         };
         tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| {
-            let log = last_lines(&self.folder().join("logs/master-1/kubelet.log")).join("\n");
+            let log = last_lines(&self.all_logs().join("master-1/kubelet.log")).join("\n");
             Err(ClusterError::new(format!(
                 "Kubernetes was not up within {PATIENCE:?}; the last lines of the first kubelet:\n{log}"
             )))
@@ -269,14 +272,14 @@ done
         if wrote.code != 0 {
             return Err(refused("write haproxy.cfg", &wrote));
         }
-        let log = self.folder().join("logs/haproxy.log");
+        let log = self.all_logs().join("haproxy.log");
         let argv = ["haproxy", "-W", "-db", "-f", "/run/haproxy.cfg"].map(str::to_owned);
         let program = Arc::new(link.spawn(argv.into(), Vec::new(), log_streams(&log)?).await?);
         *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&program));
-        let deaths: broadcast::Sender<DiedUnasked> = self.deaths.clone();
+        let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
         tokio::spawn(async move {
             let code = program.wait().await;
-            if !link.closed() {
+            if !ending.load(Ordering::SeqCst) {
                 // Nobody may be listening.
                 let _ = deaths.send(DiedUnasked {
                     process: "haproxy beside the cluster".into(),

@@ -86,6 +86,7 @@ async fn fill(
         lab.logs(&machine),
         lab.control()?,
         deaths,
+        Arc::default(),
     );
     node.boot().await?;
     lab.write_containerd_config(&node, &pause_image(assets)?).await?;

@@ -1,0 +1,79 @@
+//! `outage assets`
+
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Subcommand;
+
+use super::{Failure, fetch};
+use crate::assets::{Cache, DEFAULT_KUBERNETES, EntryState, KubernetesVersion, Prune, Wanted};
+
+#[derive(Debug, Subcommand)]
+pub(super) enum AssetsCommand {
+    /// Lists what is in the cache
+    List,
+    /// Gets everything that a cluster of a version needs, so that later runs need no network
+    Fetch {
+        /// Version of Kubernetes
+        #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBERNETES)]
+        kubernetes: KubernetesVersion,
+        /// metrics-server, too
+        #[arg(long)]
+        metrics_server: bool,
+    },
+    /// Prints where a binary, `node-root` or an image is
+    Path {
+        /// Its name: `kubelet`, `node-root`, `registry.k8s.io/pause:3.10.1`
+        name: String,
+        /// Version of Kubernetes
+        #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBERNETES)]
+        kubernetes: KubernetesVersion,
+    },
+    /// Removes what was not used for a month
+    Prune {
+        /// Everything that nobody uses just now
+        #[arg(long)]
+        all: bool,
+    },
+}
+
+const MONTH: Duration = Duration::from_secs(30 * 24 * 60 * 60);
+
+impl AssetsCommand {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        match self {
+            Self::List => {
+                for entry in Cache::from_env()?.list()? {
+                    let state = match &entry.state {
+                        EntryState::Complete => "complete".into(),
+                        EntryState::Damaged(why) => format!("damaged: {why}"),
+                        EntryState::Unfinished => "unfinished".into(),
+                    };
+                    let megabytes = entry.size >> 20;
+                    println!("{:<14} {:<48} {megabytes:>6} MB  {state}", entry.kind, entry.key);
+                    for file in &entry.provenance {
+                        println!("    {:<44} {:<22} {}", file.name, file.version, file.origin);
+                    }
+                }
+            }
+            Self::Fetch { kubernetes, metrics_server } => {
+                fetch(&Wanted { kubernetes, metrics_server }).await?;
+            }
+            Self::Path { name, kubernetes } => {
+                let metrics_server = name.contains("metrics-server");
+                let assets = fetch(&Wanted { kubernetes, metrics_server }).await?;
+                match assets.path(&name) {
+                    Some(path) => println!("{}", path.display()),
+                    None => return Err(Failure::usage(format!("there is no asset `{name}`"))),
+                }
+            }
+            Self::Prune { all } => {
+                let which = if all { Prune::All } else { Prune::UnusedFor(MONTH) };
+                for entry in Cache::from_env()?.prune(which)? {
+                    println!("removed {} {}", entry.kind, entry.key);
+                }
+            }
+        }
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,121 @@
+//! The command line: one file a subcommand, no logic of its own.
+
+mod assets;
+mod doctor;
+mod list;
+mod run;
+mod shell;
+mod up;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Parser, Subcommand};
+
+use crate::assets::{Assets, Cache, Fetcher, Progress, Sources, Wanted, progress};
+use crate::cluster::client::words;
+
+/// Bad usage, or a scenario that can't be read.
+const USAGE: u8 = 2;
+
+/// Replays documented Kubernetes control-plane outages on a real multi-master cluster, and measures
+/// how fast each is detected and recovered from.
+#[derive(Debug, Parser)]
+#[command(name = "outage", version, max_term_width = 100, after_help = EXAMPLES)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Subcommands,
+}
+
+const EXAMPLES: &str = "\
+Examples:
+  outage run stopped-apiserver                     every variant of a built-in scenario
+  outage run stopped-apiserver --variant lease-*   only some
+  outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml
+  outage up --masters 3                            a cluster to play with, until Ctrl-C
+  outage shell master-2                            a shell on one of its nodes
+  outage doctor                                    what this machine lacks";
+
+#[derive(Debug, Subcommand)]
+enum Subcommands {
+    /// Runs scenarios and says what came of them
+    Run(run::Run),
+    /// Lists the built-in scenarios with their variants
+    List,
+    /// Starts a cluster and keeps it until Ctrl-C
+    Up(up::Up),
+    /// Opens a shell on a node of the running cluster
+    Shell(shell::Shell),
+    /// Shows and fetches what clusters are made of
+    #[command(subcommand)]
+    Assets(assets::AssetsCommand),
+    /// Says whether this machine can run labs, and what to do if not
+    Doctor,
+}
+
+/// Runs the command that the arguments name. No thread may exist yet.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let result = match arguments.command {
+        // Entering namespaces needs a process with one thread.
+        Subcommands::Shell(shell) => shell.run(),
+        Subcommands::List => Ok(list::run()),
+        Subcommands::Doctor => doctor::run(),
+        Subcommands::Run(run) => block_on(run.run()),
+        Subcommands::Up(up) => block_on(up.run()),
+        Subcommands::Assets(command) => block_on(command.run()),
+    };
+    result.unwrap_or_else(|failure| {
+        eprintln!("outage: {}", failure.message.trim_end());
+        failure.code.into()
+    })
+}
+
+/// A command that could not do its work.
+#[derive(Debug)]
+struct Failure {
+    /// Why, in words; may have several lines.
+    message: String,
+    code: u8,
+}
+
+impl Failure {
+    /// The user asked for something that can't be.
+    fn usage(message: impl Into<String>) -> Self {
+        Self { message: message.into(), code: USAGE }
+    }
+}
+
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Self { message: words(&error), code: 1 }
+    }
+}
+
+fn block_on(
+    future: impl Future<Output = Result<ExitCode, Failure>>,
+) -> Result<ExitCode, Failure> {
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
+}
+
+/// This program, as it must be started again for a lab's first process.
+fn program() -> Result<PathBuf, Failure> {
+    std::env::current_exe().map_err(|error| {
+        Failure { message: format!("can't find this program: {error}"), code: 1 }
+    })
+}
+
+/// Gets what a cluster needs, showing how far it is.
+async fn fetch(wanted: &Wanted) -> Result<Arc<Assets>, Failure> {
+    let (progress, events) = Progress::channel();
+    let shown = tokio::spawn(progress::show(events));
+    let fetched = async {
+        let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress)?;
+        Ok::<_, Failure>(Arc::new(fetcher.fetch(wanted).await?))
+    }
+    .await;
+    // It ends by itself, as nothing can report progress any more.
+    let _ = shown.await;
+    fetched
+}

@@ -1,0 +1,90 @@
+//! `outage up`
+
+use std::process::ExitCode;
+
+use clap::Args;
+use tokio::time::Instant;
+
+use super::{Failure, fetch, program};
+use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Progress, Wanted};
+use crate::cluster::Cluster;
+use crate::cluster::lab::{Lab, Options};
+
+/// Starts a cluster and keeps it until Ctrl-C.
+#[derive(Debug, Args)]
+pub(super) struct Up {
+    /// Control-plane nodes: 1, 3 or 5
+    #[arg(long, default_value_t = 3, value_parser = masters)]
+    masters: usize,
+    /// Worker nodes: 0 to 3
+    #[arg(long, default_value_t = 1, value_parser = workers)]
+    workers: usize,
+    /// Version of Kubernetes
+    #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBERNETES)]
+    kubernetes: KubernetesVersion,
+}
+
+pub(super) fn masters(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ (1 | 3 | 5)) => Ok(count),
+        _ => Err("1, 3 or 5: etcd needs a majority".into()),
+    }
+}
+
+fn workers(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count @ 0..=3) => Ok(count),
+        _ => Err("0 to 3".into()),
+    }
+}
+
+impl Up {
+    pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        let wanted = Wanted { kubernetes: self.kubernetes, metrics_server: false };
+        let assets = fetch(&wanted).await?;
+        let options = Options {
+            kubernetes: self.kubernetes,
+            masters: self.masters,
+            workers: self.workers,
+            settings: Vec::new(),
+            program: program()?,
+            logs: None,
+        };
+        let began = Instant::now();
+        let say = move |text: String| {
+            eprintln!("[{:5.1}s] {text}", began.elapsed().as_secs_f64());
+        };
+        let progress = Progress::silent();
+        let lab = tokio::select! {
+            lab = Lab::start(assets, options, &progress, &say) => lab?,
+            _ = tokio::signal::ctrl_c() => {
+                eprintln!("interrupted");
+                return Ok(ExitCode::from(130));
+            }
+        };
+        hold(&*lab).await?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// Keeps a cluster until Ctrl-C, then ends it.
+pub(super) async fn hold(cluster: &dyn Cluster) -> Result<(), Failure> {
+    let nodes: Vec<&str> = cluster.nodes().iter().map(|node| node.name()).collect();
+    eprintln!("up: {}", nodes.join(", "));
+    eprintln!("`outage shell [NODE]` in another terminal opens a shell; Ctrl-C here ends it");
+    let mut deaths = cluster.deaths();
+    loop {
+        tokio::select! {
+            _ = tokio::signal::ctrl_c() => break,
+            Ok(death) = deaths.recv() => {
+                eprintln!("{} died: {}", death.process, death.status);
+                for line in death.log {
+                    eprintln!("    {line}");
+                }
+            }
+        }
+    }
+    eprintln!("ending the cluster");
+    cluster.delete().await?;
+    Ok(())
+}

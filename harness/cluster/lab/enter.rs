@@ -1,0 +1,192 @@
+//! Ways into a lab that another process runs, and a trial of whether this machine allows labs.
+
+use std::fs::{self, File};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+
+use super::layout::CONTROL;
+use super::{LOCK, sys};
+use crate::assets::Cache;
+use crate::cluster::ClusterError;
+
+/// First argument that makes this program try what a lab needs.
+pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
+
+/// Opens a shell on a node of the running lab that was started last: `KUBECONFIG` is set, and
+/// `kubectl`, `ctr`, `kubeadm` and `etcdctl` are on the `PATH`. To be called before any thread
+/// exists. Returns the shell's exit code.
+///
+/// # Errors
+/// If no lab runs, the lab has no such node, or its namespaces can't be entered.
+pub fn enter(node: &str) -> Result<i32, ClusterError> {
+    let pid = node_process(node)?;
+    let failed = |what: &str| {
+        let what = format!("{what} of {node}");
+        move |error: nix::Error| ClusterError::caused(what, error)
+    };
+    let namespace = |name: &str| {
+        File::open(format!("/proc/{pid}/ns/{name}"))
+            .map_err(|error| ClusterError::caused(format!("open the namespaces of {node}"), error))
+    };
+    // All are opened first: behind the mount namespace, /proc is another.
+    let spaces = [
+        (namespace("user")?, CloneFlags::CLONE_NEWUSER),
+        (namespace("pid")?, CloneFlags::CLONE_NEWPID),
+        (namespace("net")?, CloneFlags::CLONE_NEWNET),
+        (namespace("ipc")?, CloneFlags::CLONE_NEWIPC),
+        (namespace("uts")?, CloneFlags::CLONE_NEWUTS),
+        (namespace("mnt")?, CloneFlags::CLONE_NEWNS),
+    ];
+    for (space, kind) in &spaces {
+        setns(space, *kind).map_err(failed("enter a namespace"))?;
+    }
+    // Only a child is in the PID namespace.
+    match sys::fork().map_err(failed("fork into the PID namespace"))? {
+        Some(child) => Ok(match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => code,
+            _ => 1,
+        }),
+        None => {
+            let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
+            let error = Command::new("/bin/bash")
+                .env_clear()
+                .env("PATH", CONTROL.path)
+                .env("HOME", "/root")
+                .env("TERM", term)
+                .env("PS1", format!("[{node} \\w]# "))
+                .env("KUBECONFIG", "/etc/kubernetes/admin.conf")
+                .current_dir("/root")
+                .exec();
+            Err(ClusterError::caused(format!("start a shell on {node}"), error))
+        }
+    }
+}
+
+/// The first process of a node of the lab that was started last, as the host numbers it.
+fn node_process(node: &str) -> Result<i32, ClusterError> {
+    let outer = newest_lab()?;
+    let inits = children(outer)?;
+    let mut names = Vec::new();
+    for init in inits {
+        for process in children(init)? {
+            // Only a node's first process has a root with its host name; programs of the control
+            // room share the lab's.
+            let name = fs::read_to_string(format!("/proc/{process}/root/etc/hostname"));
+            let Ok(name) = name else { continue };
+            if name.trim() == node {
+                return Ok(process);
+            }
+            names.push(name.trim().to_owned());
+        }
+    }
+    names.sort();
+    names.dedup();
+    let names = names.join(", ");
+    Err(ClusterError::new(format!("the lab has no running node {node}; it has {names}")))
+}
+
+fn children(pid: i32) -> Result<Vec<i32>, ClusterError> {
+    let path = format!("/proc/{pid}/task/{pid}/children");
+    let text = fs::read_to_string(&path)
+        .map_err(|error| ClusterError::caused(format!("read {path}"), error))?;
+    Ok(text.split_whitespace().filter_map(|number| number.parse().ok()).collect())
+}
+
+/// The outer process of the running lab whose folder is the newest.
+fn newest_lab() -> Result<i32, ClusterError> {
+    let cache = Cache::from_env()
+        .map_err(|error| ClusterError::caused("find the cache folder", error))?;
+    let folders = fs::read_dir(cache.root().join("labs")).into_iter().flatten().flatten();
+    let mut running: Vec<(std::time::SystemTime, PathBuf)> = folders
+        .filter_map(|entry| {
+            let lock = entry.path().join(LOCK);
+            let free = File::open(&lock).ok()?.try_lock().is_ok();
+            (!free).then_some((entry.metadata().ok()?.modified().ok()?, lock))
+        })
+        .collect();
+    running.sort();
+    let none = || ClusterError::new("no lab is running: start one with `outage up`");
+    let (_, lock) = running.last().ok_or_else(none)?;
+    fs::read_to_string(lock).ok().and_then(|pid| pid.trim().parse().ok()).ok_or_else(none)
+}
+
+/// Tries, in namespaces of their own that end with the trial, whether this machine allows what a
+/// lab does. `program` is this program.
+///
+/// # Errors
+/// The step that is not allowed, in words.
+pub fn trial(program: &Path) -> Result<(), String> {
+    let output = Command::new(program)
+        .arg(TRIAL_ARGUMENT)
+        .stdin(Stdio::null())
+        .output()
+        .map_err(|error| format!("start {}: {error}", program.display()))?;
+    if output.status.success() {
+        Ok(())
+    } else {
+        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
+    }
+}
+
+/// The trial's own process. A return code of unshare alone proves nothing: some systems allow the
+/// namespace and then deny the mounts.
+pub(super) fn trial_main() -> i32 {
+    match try_all() {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("{why}");
+            1
+        }
+    }
+}
+
+fn try_all() -> Result<i32, String> {
+    let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+    unshare(
+        CloneFlags::CLONE_NEWUSER
+            | CloneFlags::CLONE_NEWNS
+            | CloneFlags::CLONE_NEWPID
+            | CloneFlags::CLONE_NEWNET
+            | CloneFlags::CLONE_NEWIPC
+            | CloneFlags::CLONE_NEWUTS,
+    )
+    .map_err(|error| format!("make namespaces: {error}"))?;
+    for (file, text) in
+        [("setgroups", "deny".into()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
+    {
+        fs::write(format!("/proc/self/{file}"), text)
+            .map_err(|error| format!("write {file}: {error}"))?;
+    }
+    if let Some(child) = sys::fork().map_err(|error| format!("fork: {error}"))? {
+        return match waitpid(child, None) {
+            Ok(WaitStatus::Exited(_, code)) => Ok(code),
+            other => Err(format!("the trial ended strangely: {other:?}")),
+        };
+    }
+    let tried = |what: &str| {
+        let what = what.to_owned();
+        move |error: nix::Error| format!("{what}: {error}")
+    };
+    let none = None::<&str>;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)
+        .map_err(tried("make mounts private"))?;
+    mount(Some("tmpfs"), "/tmp", Some("tmpfs"), MsFlags::empty(), none)
+        .map_err(tried("mount a tmpfs"))?;
+    for dir in ["lower", "upper", "work", "merged", "proc", "sys"] {
+        fs::create_dir(format!("/tmp/{dir}")).map_err(|error| format!("make a folder: {error}"))?;
+    }
+    let layers = "lowerdir=/tmp/lower,upperdir=/tmp/upper,workdir=/tmp/work,userxattr";
+    mount(Some("overlay"), "/tmp/merged", Some("overlay"), MsFlags::empty(), Some(layers))
+        .map_err(tried("mount an overlay"))?;
+    mount(Some("proc"), "/tmp/proc", Some("proc"), MsFlags::empty(), none)
+        .map_err(tried("mount proc"))?;
+    mount(Some("sysfs"), "/tmp/sys", Some("sysfs"), MsFlags::empty(), none)
+        .map_err(tried("mount sysfs"))?;
+    sys::make_read_only("/tmp/sys").map_err(tried("make a mount read-only"))?;
+    Ok(0)
+}
