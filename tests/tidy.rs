@@ -1,7 +1,9 @@
 //! The repository's own rules. Each checker is a pure function of text, and is shown to fail on a
 //! text that breaks its rule; the tests at the end run them over every file that git knows.
+#![allow(clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
+use std::fmt::Write;
 use std::path::Path;
 use std::process::Command;
 
@@ -57,6 +59,18 @@ const PATHS_ALLOWED: [(&str, &str); 2] = [
 // ---------------------------------------------------------------------------------------------
 // Reading Rust, as far as the rules need it
 
+/// How many hashes stand before the quote, if a raw string begins here.
+fn raw_string(chars: &[char], at: usize) -> Option<usize> {
+    let before = |back: usize| at.checked_sub(back).and_then(|at| chars.get(at)).copied();
+    let in_name = before(1).is_some_and(is_name)
+        && !(before(1) == Some('b') && !before(2).is_some_and(is_name));
+    if chars.get(at) != Some(&'r') || in_name {
+        return None;
+    }
+    let hashes = chars[at + 1..].iter().take_while(|c| **c == '#').count();
+    (chars.get(at + 1 + hashes) == Some(&'"')).then_some(hashes)
+}
+
 /// The text with the insides of comments, strings and characters blanked; quotes and lines stay.
 fn code(text: &str) -> String {
     let chars: Vec<char> = text.chars().collect();
@@ -66,7 +80,6 @@ fn code(text: &str) -> String {
     let blank = |out: &mut String, c: char| out.push(if c == '\n' { '\n' } else { ' ' });
     while i < chars.len() {
         let c = chars[i];
-        let name_before = i > 0 && (chars[i - 1].is_alphanumeric() || chars[i - 1] == '_');
         if c == '/' && at(i + 1) == '/' {
             while i < chars.len() && chars[i] != '\n' {
                 blank(&mut out, chars[i]);
@@ -91,10 +104,7 @@ fn code(text: &str) -> String {
                     break;
                 }
             }
-        } else if let Some(hashes) = (c == 'r' && !name_before || c == 'r' && at(i - 1) == 'b')
-            .then(|| (i + 1..).take_while(|i| at(*i) == '#').count())
-            .filter(|hashes| at(i + 1 + hashes) == '"')
-        {
+        } else if let Some(hashes) = raw_string(&chars, i) {
             let end = format!("\"{}", "#".repeat(hashes));
             out.push('r');
             out.extend(std::iter::repeat_n('#', hashes));
@@ -361,6 +371,7 @@ fn code_is_told_from_comments_strings_and_characters() {
         ("r#\"a\"b\"# c", "r#\"   \"# c"),
         ("'{' '\\'' &'a str", "' ' '  ' &'a str"),
         ("for 'x in b\"y\"", "for 'x in b\" \""),
+        ("br\"y\\\" z", "br\"  \" z"),
     ] {
         assert_eq!(code(text), expected, "{text}");
     }
@@ -460,8 +471,12 @@ fn files() -> Vec<(String, String)> {
     files
 }
 
+fn is_rust(path: &str) -> bool {
+    Path::new(path).extension().is_some_and(|extension| extension == "rs")
+}
+
 fn rust<'a>(files: &'a [(String, String)], under: &str) -> Vec<(&'a str, &'a str)> {
-    let wanted = files.iter().filter(|(path, _)| path.starts_with(under) && path.ends_with(".rs"));
+    let wanted = files.iter().filter(|(path, _)| path.starts_with(under) && is_rust(path));
     wanted.map(|(path, text)| (path.as_str(), text.as_str())).collect()
 }
 
@@ -473,7 +488,8 @@ fn none<'a>(
     let mut all = String::new();
     for (path, text) in files {
         for (line, what) in check(path, text) {
-            all += &format!("\n  {path}:{line}: {what}");
+            // Writing to a String can't fail.
+            let _ = write!(all, "\n  {path}:{line}: {what}");
         }
     }
     assert!(all.is_empty(), "{all}");
@@ -532,4 +548,12 @@ fn every_scenario_is_built_in() {
     let built_in: BTreeSet<String> =
         outage::scenario::BUILTIN.iter().map(|builtin| builtin.path.to_owned()).collect();
     assert_eq!(on_disk, built_in);
+}
+
+#[test]
+fn the_scenario_in_the_readme_is_one() {
+    let readme = include_str!("../README.md");
+    let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+    let loaded = outage::scenario::load("README.md", block.unwrap().as_bytes());
+    assert!(loaded.is_ok(), "{}", loaded.unwrap_err().plain());
 }
