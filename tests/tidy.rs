@@ -61,9 +61,8 @@ const PATHS_ALLOWED: [(&str, &str); 2] = [
 
 /// How many hashes stand before the quote, if a raw string begins here.
 fn raw_string(chars: &[char], at: usize) -> Option<usize> {
-    let before = |back: usize| at.checked_sub(back).and_then(|at| chars.get(at)).copied();
-    let in_name = before(1).is_some_and(is_name)
-        && !(before(1) == Some('b') && !before(2).is_some_and(is_name));
+    let name = chars[..at].iter().rev().take_while(|c| is_name(**c)).count();
+    let in_name = name > 1 || (name == 1 && chars[at - 1] != 'b');
     if chars.get(at) != Some(&'r') || in_name {
         return None;
     }
