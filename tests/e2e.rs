@@ -41,7 +41,11 @@ fn main() -> ExitCode {
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn wants((scenario, variant): &(Scenario, usize), omit: Omit, wanted: Verdict) -> Result<(), Failed> {
+fn wants(
+    (scenario, variant): &(Scenario, usize),
+    omit: Omit,
+    wanted: Verdict,
+) -> Result<(), Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
     let events = runtime.block_on(run(scenario.clone(), *variant, omit))?;
     let cases = report::cases(&events);

@@ -90,8 +90,8 @@ pub(super) mod network {
     }
 
     /// `nft -f` lines run in a node's namespace. What is sent to a Service that kube-proxy has not
-    /// (yet) translated is refused at once, as kind's nodes do: silence would cost a client that
-    /// started a moment too early its whole time-out.
+    /// (yet) translated is refused at once: silence would cost a client that started a moment too
+    /// early its whole time-out.
     pub fn node_rules() -> String {
         let refuse = format!("ip daddr {SERVICES} oifname \"eth0\" reject");
         format!(
