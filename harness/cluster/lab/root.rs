@@ -50,8 +50,8 @@ pub(super) fn enter_control_root(paths: &LabPaths) -> Result<(), SetupError> {
 /// The network between nodes: a bridge whose address is every node's default route, and where
 /// whatever is sent further disappears without an answer.
 pub(super) fn control_network() -> Result<(), SetupError> {
-    ip(&network::control_batch())?;
-    write_file("/proc/sys/net/ipv4/ip_forward", "0")
+    write_file("/proc/sys/net/ipv4/ip_forward", "0")?;
+    ip(&network::control_batch())
 }
 
 /// Gives a node its disk: memory, kept as long as the lab lives.

@@ -28,6 +28,8 @@ const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kub
 /// The phases that configure a running cluster.
 const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
 
+const WAIT: &str = "wait-control-plane";
+
 /// The phases of `kubeadm init`, in the words of `--skip-phases`.
 struct Phases {
     /// All but those that need no running cluster.
@@ -41,11 +43,15 @@ impl Phases {
     /// skip one that it does not know. They stand in a fenced block, sub-phases indented.
     fn read(help: &str) -> Self {
         let block = help.split("```").nth(1).unwrap_or_default();
-        let names: Vec<&str> = block
+        let mut names: Vec<&str> = block
             .lines()
             .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
+        // Every version has this phase; old ones hide it from their help.
+        if !names.contains(&WAIT) {
+            names.push(WAIT);
+        }
         let but = |kept: &[&str]| {
             let skipped: Vec<&str> =
                 names.iter().copied().filter(|name| !kept.contains(name)).collect();
@@ -167,7 +173,12 @@ mkdir -p /run/made/pki
 cat > /run/kubeadm.yaml
 pids=
 for phase in ca front-proxy-ca etcd-ca sa; do
-  $kubeadm init phase certs $phase --config /run/kubeadm.yaml 2>&1 &
+  # Old versions take no configuration for the service accounts' key.
+  options="--config /run/kubeadm.yaml"
+  if [ $phase = sa ] && ! $kubeadm init phase certs sa --help | grep -q -e --config; then
+    options="--cert-dir /run/made/pki"
+  fi
+  $kubeadm init phase certs $phase $options 2>&1 &
   pids="$pids $!"
 done
 for pid in $pids; do wait $pid; done
