@@ -14,7 +14,7 @@ use crate::scenario::Component;
 /// What differs from a cluster that `kubeadm init` and `kubeadm join` make on machines of their
 /// own, in words.
 pub(super) const DEPARTURES: [&str; 13] = [
-    "kubelet: cgroupsPerQOS false, enforceNodeAllocatable none, feature gate \
+    "kubelet: cgroupsPerQOS false, enforceNodeAllocatable [], feature gate \
      KubeletInUserNamespace, failCgroupV1 false: a user namespace has no cgroups to give, so pods \
      have no limits",
     "kubelet: localStorageCapacityIsolation false, eviction by disk and image garbage collection \

@@ -406,9 +406,12 @@ fi
         // It reads the authorities' keys, which a worker does not keep.
         "kubeadm init phase kubelet-start".into()
     };
+    // kubeadm drops empty lists, and old kubelets take `none` only with cgroups.
     let script = format!(
-        "{phases} --config /run/kubeadm.yaml && rm -rf /run/made && \
-         sed -i s,/run/made/pki,/etc/kubernetes/pki, /var/lib/kubelet/config.yaml"
+        "{phases} --config /run/kubeadm.yaml && rm -rf /run/made && sed -i \
+         -e s,/run/made/pki,/etc/kubernetes/pki, \
+         -e '/^enforceNodeAllocatable:/{{N;s/.*/enforceNodeAllocatable: []/}}' \
+         /var/lib/kubelet/config.yaml"
     );
     let command = Command::script(&script, [""; 0]).timeout(PATIENCE);
     let phases = async { checked(node, command).await.map(drop) };
