@@ -187,6 +187,9 @@ for worker; do
   $kubeadm init phase kubeconfig kubelet --node-name "$worker" --cert-dir /run/made/pki \
     --kubeconfig-dir "/run/made/workers/$worker" --kubernetes-version "$version" \
     --control-plane-endpoint "$endpoint" --apiserver-advertise-address "$address" 2>&1
+  # This phase is a master's and may point to the apiserver beside it; a worker that joins is
+  # pointed to the load balancer.
+  sed -i "s,server: .*,server: https://$endpoint," "/run/made/workers/$worker/kubelet.conf"
 done
 "#;
         let mut args = vec![

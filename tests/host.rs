@@ -1,0 +1,2 @@
+//! Nothing of the host changes.
+mod e2e_support;
