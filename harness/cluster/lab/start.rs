@@ -5,7 +5,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::{try_join_all, try_join3};
+use futures::future::{try_join_all, try_join3, try_join4};
 
 use super::layout::network;
 use super::node::{LabNode, log_streams, status};
@@ -216,6 +216,7 @@ done
             self.start_load_balancer().await?;
             say("load balancer started".into());
             let addons = self.addons();
+            let kubelets = self.start_kubelets(&access);
             let ready = async {
                 self.await_ready(&access, "/readyz", false).await?;
                 say(format!("{0} of {0} apiservers ready", self.options.masters));
@@ -226,7 +227,7 @@ done
                 say(format!("{0} of {0} nodes Ready", self.nodes.len()));
                 Ok(())
             };
-            try_join3(addons, ready, nodes).await?;
+            try_join4(addons, kubelets, ready, nodes).await?;
             self.await_addons(&access).await?;
             say("kube-proxy and CoreDNS running".into());
             Ok(())
@@ -246,24 +247,46 @@ done
         path: &str,
         one: bool,
     ) -> Result<(), ClusterError> {
-        let waits = access.masters().map(|master| {
-            let address = (master.address(), APISERVER_PORT).into();
-            Box::pin(async move {
-                loop {
-                    let limit = Duration::from_secs(2);
-                    let answer = access.get(Vantage::Beside, address, path, limit).await?;
-                    if matches!(answer, Answer::Status { code: 200, .. }) {
-                        return Ok::<_, ClusterError>(());
-                    }
-                    tokio::time::sleep(PERIOD).await;
-                }
-            })
-        });
+        let waits = access
+            .masters()
+            .map(|master| Box::pin(self.await_apiserver(access, master.id(), path)));
         if one {
             futures::future::select_ok(waits).await.map(drop)
         } else {
             try_join_all(waits).await.map(drop)
         }
+    }
+
+    /// Waits until one master's apiserver says 200.
+    async fn await_apiserver(
+        &self,
+        access: &Access,
+        master: NodeRef,
+        path: &str,
+    ) -> Result<(), ClusterError> {
+        let address = access.apiserver(master)?;
+        loop {
+            let limit = Duration::from_secs(2);
+            let answer = access.get(Vantage::Beside, address, path, limit).await?;
+            if matches!(answer, Answer::Status { code: 200, .. }) {
+                return Ok(());
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// Starts the workers' kubelets, and the masters' anew, each as soon as it can reach an
+    /// apiserver. A kubelet that could not for some seconds asks again only after up to half a
+    /// minute: it is Ready and runs pods that much later.
+    async fn start_kubelets(&self, access: &Access) -> Result<(), ClusterError> {
+        let starts = self.nodes.iter().map(|node| async move {
+            if let NodeRef::Master(_) = node.id() {
+                self.await_apiserver(access, node.id(), "/healthz").await?;
+                node.service(Service::Kubelet, false).await?;
+            }
+            node.service(Service::Kubelet, true).await
+        });
+        try_join_all(starts).await.map(drop)
     }
 
     async fn start_load_balancer(&self) -> Result<(), ClusterError> {
@@ -397,7 +420,10 @@ fi
     let phases = async { checked(node, command).await.map(drop) };
     let containerd = node.service(Service::Containerd, true);
     futures::future::try_join(phases, containerd).await?;
-    node.service(Service::Kubelet, true).await
+    if machine.is_master() {
+        node.service(Service::Kubelet, true).await?;
+    }
+    Ok(())
 }
 
 fn machines(options: &Options) -> Vec<Machine> {
