@@ -67,32 +67,25 @@ impl Server {
 
 fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
-    Sha256::digest(bytes)
-        .iter()
-        .fold(String::new(), |mut text, byte| {
-            write!(text, "{byte:02x}").expect("a string takes everything");
-            text
-        })
+    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
+        write!(text, "{byte:02x}").expect("a string takes everything");
+        text
+    })
 }
 
 /// A release archive with a program in a folder, as etcd and `CoreDNS` publish theirs.
 fn archive(names: &[&str]) -> Vec<u8> {
-    let mut tar = tar::Builder::new(flate2::write::GzEncoder::new(
-        Vec::new(),
-        flate2::Compression::fast(),
-    ));
+    let mut tar =
+        tar::Builder::new(flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast()));
     for name in names {
         let body = format!("the program {name}");
         let mut header = tar::Header::new_gnu();
         header.set_size(body.len() as u64);
         header.set_mode(0o755);
         let path = format!("folder/{name}");
-        tar.append_data(&mut header, path, body.as_bytes())
-            .expect("appended");
+        tar.append_data(&mut header, path, body.as_bytes()).expect("appended");
     }
-    tar.into_inner()
-        .and_then(flate2::write::GzEncoder::finish)
-        .expect("packed")
+    tar.into_inner().and_then(flate2::write::GzEncoder::finish).expect("packed")
 }
 
 fn coredns() -> Release {
@@ -131,20 +124,12 @@ impl Bench {
         };
         let (progress, events) = Progress::channel();
         let fetcher = Fetcher::new(cache(dir.path()), sources, progress).expect("a fetcher");
-        Self {
-            dir,
-            fetcher,
-            events,
-        }
+        Self { dir, fetcher, events }
     }
 
     /// What the sources say when none of them has it; nothing may be left in the cache.
     async fn refusal(&self, release: &Release) -> String {
-        let error = self
-            .fetcher
-            .binaries(release)
-            .await
-            .expect_err("nothing to be had");
+        let error = self.fetcher.binaries(release).await.expect_err("nothing to be had");
         assert!(matches!(error, AssetError::Unavailable(_)), "{error}");
         assert!(cache(self.dir.path()).list().expect("a list").is_empty());
         error.to_string()
@@ -168,14 +153,8 @@ async fn a_release_whose_checksum_fits_is_taken() {
     let bench = Bench::new(&server.base);
     let found = bench.fetcher.binaries(&coredns()).await.expect("coredns");
     let path = found.path(Binary::Coredns).expect("a path");
-    assert_eq!(
-        std::fs::read_to_string(path).expect("text"),
-        "the program coredns"
-    );
-    assert_eq!(
-        path.metadata().expect("metadata").permissions().mode() & 0o777,
-        0o755
-    );
+    assert_eq!(std::fs::read_to_string(path).expect("text"), "the program coredns");
+    assert_eq!(path.metadata().expect("metadata").permissions().mode() & 0o777, 0o755);
     let provenance = &found.provenance()[0];
     assert_eq!(provenance.sha256, hex(b"the program coredns"));
     let url = format!("{}{}", server.base, coredns_path(""));
@@ -193,21 +172,13 @@ async fn all_commands_of_kubernetes_are_downloaded_each_with_its_checksum() {
     let release = Release::new(Product::Kubernetes, "1.34.4").expect("a release");
     let mut answers = HashMap::new();
     for binary in release.binaries() {
-        let path = format!(
-            "/v1.34.4/bin/linux/{}/{}",
-            release.architecture,
-            binary.name()
-        );
+        let path = format!("/v1.34.4/bin/linux/{}/{}", release.architecture, binary.name());
         let body = binary.name().as_bytes().to_vec();
         answers.insert(format!("{path}.sha256"), Answer::Body(hex(&body).into()));
         answers.insert(path, Answer::Body(body));
     }
     let server = Server::start(answers).await;
-    let found = Bench::new(&server.base)
-        .fetcher
-        .binaries(&release)
-        .await
-        .expect("kubernetes");
+    let found = Bench::new(&server.base).fetcher.binaries(&release).await.expect("kubernetes");
     assert_eq!(found.iter().count(), 7);
     for provenance in found.provenance() {
         assert_eq!(provenance.sha256, hex(provenance.name.as_bytes()));
@@ -241,12 +212,7 @@ async fn what_is_missing_or_broken_off_is_not_taken_and_the_error_says_how_to_me
 
     let missing = Server::start(HashMap::from([(coredns_path(".sha256"), sum)])).await;
     let refusal = Bench::new(&missing.base).refusal(&coredns()).await;
-    for part in [
-        "404",
-        "/nowhere/go",
-        "OUTAGE_ASSETS_DIR",
-        "https://go.dev/dl",
-    ] {
+    for part in ["404", "/nowhere/go", "OUTAGE_ASSETS_DIR", "https://go.dev/dl"] {
         assert!(refusal.contains(part), "{part}: {refusal}");
     }
 }
@@ -261,15 +227,9 @@ async fn a_site_that_says_nothing_is_waited_for_once() {
     let bench = Bench::new(&server.base);
     let began = Instant::now();
     bench.refusal(&coredns()).await;
-    assert!(
-        began.elapsed() < Duration::from_secs(3),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(3), "{:?}", began.elapsed());
     let asked = server.requests.load(Ordering::SeqCst);
-    bench
-        .refusal(&Release::new(Product::Etcd, "3.2.1").expect("a release"))
-        .await;
+    bench.refusal(&Release::new(Product::Etcd, "3.2.1").expect("a release")).await;
     assert_eq!(server.requests.load(Ordering::SeqCst), asked);
 }
 
@@ -310,11 +270,7 @@ async fn what_can_not_be_downloaded_is_built() {
     };
     assert_eq!(found.provenance()[0].origin, origin);
     // Of the build nothing but its result is kept.
-    let kept = path
-        .parent()
-        .expect("a folder")
-        .read_dir()
-        .expect("readable");
+    let kept = path.parent().expect("a folder").read_dir().expect("readable");
     let mut kept: Vec<_> = kept.map(|f| f.expect("a file").file_name()).collect();
     kept.sort();
     assert_eq!(kept, ["coredns", "entry.json", "stamps.json"]);
@@ -329,13 +285,8 @@ async fn the_named_folder_comes_first_and_its_version_is_what_it_says() {
     let bench = Bench::with("http://127.0.0.1:9", named, "/nowhere/go".into());
     let found = bench.fetcher.binaries(&coredns()).await.expect("coredns");
     assert_eq!(found.provenance()[0].version, "9.8.7");
-    assert!(matches!(
-        found.provenance()[0].origin,
-        Origin::Folder { .. }
-    ));
-    let refusal = bench
-        .refusal(&Release::new(Product::Etcd, "3.2.1").expect("a release"))
-        .await;
+    assert!(matches!(found.provenance()[0].origin, Origin::Folder { .. }));
+    let refusal = bench.refusal(&Release::new(Product::Etcd, "3.2.1").expect("a release")).await;
     assert!(refusal.contains("has no etcd"), "{refusal}");
 }
 
@@ -353,10 +304,7 @@ async fn entry(cache: &Cache, made: &AtomicUsize) -> Entry {
         std::os::unix::fs::symlink("sub/file", dir.join("link")).expect("linked");
         Ok::<Vec<Provenance>, CacheError>(Vec::new())
     };
-    cache
-        .entry("kind", "key", &Progress::silent(), fill)
-        .await
-        .expect("an entry")
+    cache.entry("kind", "key", &Progress::silent(), fill).await.expect("an entry")
 }
 
 #[tokio::test]
@@ -397,13 +345,8 @@ async fn a_file_that_was_only_touched_or_linked_is_as_good() {
     let made = AtomicUsize::new(0);
     let file = entry(&cache, &made).await.path().join("sub/file");
     std::fs::hard_link(&file, dir.path().join("twin")).expect("linked");
-    let touched = std::fs::File::options()
-        .append(true)
-        .open(&file)
-        .expect("a file");
-    touched
-        .set_modified(std::time::SystemTime::UNIX_EPOCH)
-        .expect("touched");
+    let touched = std::fs::File::options().append(true).open(&file).expect("a file");
+    touched.set_modified(std::time::SystemTime::UNIX_EPOCH).expect("touched");
     entry(&cache, &made).await;
     entry(&cache, &made).await;
     assert_eq!(made.load(Ordering::SeqCst), 1);
@@ -415,10 +358,7 @@ async fn what_killed_makers_left_is_removed_and_a_failed_one_leaves_nothing() {
     let cache = cache(dir.path());
     let left = cache.root().join("kind/.making~key~left");
     std::fs::create_dir_all(left.join("half")).expect("created");
-    assert_eq!(
-        cache.list().expect("a list")[0].state,
-        EntryState::Unfinished
-    );
+    assert_eq!(cache.list().expect("a list")[0].state, EntryState::Unfinished);
     entry(&cache, &AtomicUsize::new(0)).await;
     assert!(!left.exists());
 
@@ -426,18 +366,12 @@ async fn what_killed_makers_left_is_removed_and_a_failed_one_leaves_nothing() {
         std::fs::write(dir.join("half"), "").expect("written");
         Err(CacheError::NoPlace)
     };
-    let failed = cache
-        .entry("kind", "other", &Progress::silent(), fail)
-        .await;
+    let failed = cache.entry("kind", "other", &Progress::silent(), fail).await;
     assert!(failed.is_err());
     let never = |_| std::future::pending::<Result<Vec<Provenance>, CacheError>>();
     let silent = Progress::silent();
     let broken_off = cache.entry("kind", "other", &silent, never);
-    assert!(
-        tokio::time::timeout(Duration::from_millis(100), broken_off)
-            .await
-            .is_err()
-    );
+    assert!(tokio::time::timeout(Duration::from_millis(100), broken_off).await.is_err());
     assert_eq!(cache.list().expect("a list").len(), 1);
 }
 
@@ -461,12 +395,7 @@ async fn only_what_nobody_uses_is_pruned() {
     assert!(cache.prune(Prune::All).expect("pruned").is_empty());
     drop(held);
     let day = Duration::from_hours(24);
-    assert!(
-        cache
-            .prune(Prune::UnusedFor(day))
-            .expect("pruned")
-            .is_empty()
-    );
+    assert!(cache.prune(Prune::UnusedFor(day)).expect("pruned").is_empty());
     assert_eq!(cache.prune(Prune::All).expect("pruned").len(), 1);
     assert!(cache.list().expect("a list").is_empty());
     entry(&cache, &made).await;
@@ -478,9 +407,7 @@ async fn names_that_leave_the_cache_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     for key in ["", "..", "a/b", ".hidden", "a b"] {
         let make = |_| async { Ok::<_, CacheError>(Vec::new()) };
-        let refused = cache(dir.path())
-            .entry("kind", key, &Progress::silent(), make)
-            .await;
+        let refused = cache(dir.path()).entry("kind", key, &Progress::silent(), make).await;
         assert!(matches!(refused, Err(CacheError::BadName { .. })), "{key}");
     }
 }

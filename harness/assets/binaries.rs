@@ -32,11 +32,7 @@ impl Sources {
     /// The usual ones, with `$OUTAGE_ASSETS_DIR` as the named folder if it is set.
     pub fn from_env() -> Self {
         let folder = std::env::var_os("OUTAGE_ASSETS_DIR").filter(|dir| !dir.is_empty());
-        Self {
-            folder: folder.map(PathBuf::from),
-            sites: Sites::default(),
-            go: "go".into(),
-        }
+        Self { folder: folder.map(PathBuf::from), sites: Sites::default(), go: "go".into() }
     }
 }
 
@@ -56,16 +52,12 @@ impl Binaries {
     /// [`AssetError::NotWanted`] for one of a release that was not asked for.
     pub fn path(&self, binary: Binary) -> Result<&Path, AssetError> {
         let path = self.paths.get(&binary).map(PathBuf::as_path);
-        path.ok_or(AssetError::NotWanted {
-            name: binary.name(),
-        })
+        path.ok_or(AssetError::NotWanted { name: binary.name() })
     }
 
     /// Each of them, and where it is.
     pub fn iter(&self) -> impl Iterator<Item = (Binary, &Path)> {
-        self.paths
-            .iter()
-            .map(|(binary, path)| (*binary, path.as_path()))
+        self.paths.iter().map(|(binary, path)| (*binary, path.as_path()))
     }
 
     /// Where each came from.
@@ -114,18 +106,12 @@ impl Finder {
                 found.provenance.push(provenance);
             }
         }
-        if release
-            .binaries()
-            .all(|binary| found.paths.contains_key(&binary))
-        {
+        if release.binaries().all(|binary| found.paths.contains_key(&binary)) {
             return Ok(found);
         }
         let make = |dir: PathBuf| async move { self.make(release, &dir).await };
         let kind = release.kind();
-        let entry = self
-            .cache
-            .entry(kind, &release.key(), &self.progress, make)
-            .await?;
+        let entry = self.cache.entry(kind, &release.key(), &self.progress, make).await?;
         for (binary, provenance) in release.binaries().zip(entry.provenance()) {
             if let Slot::Vacant(slot) = found.paths.entry(binary) {
                 slot.insert(entry.path().join(binary.name()));
@@ -160,14 +146,9 @@ impl Finder {
     async fn make(&self, release: &Release, dir: &Path) -> Result<Vec<Provenance>, AssetError> {
         let mut tried = Vec::new();
         if let Some(folder) = &self.folder {
-            let missing = release
-                .binaries()
-                .find(|b| !folder.join(b.name()).is_file());
+            let missing = release.binaries().find(|b| !folder.join(b.name()).is_file());
             let missing = missing.map_or("", Binary::name);
-            tried.push((
-                "named folder",
-                format!("{} has no {missing}", folder.display()),
-            ));
+            tried.push(("named folder", format!("{} has no {missing}", folder.display())));
         }
         match self.downloads.release(release, dir, &self.progress).await {
             Ok(urls) => {
@@ -181,9 +162,7 @@ impl Finder {
                     AssetError::Checksum { .. } | AssetError::NoChecksum { .. } => {
                         self.progress.warning(format!("{title}: {why}"));
                     }
-                    _ => self
-                        .progress
-                        .notice(format!("{title}: {why}; building it instead")),
+                    _ => self.progress.notice(format!("{title}: {why}; building it instead")),
                 }
                 tried.push(("official download", why));
             }
@@ -228,8 +207,7 @@ async fn describe(
 
 fn mend(release: &Release) -> Vec<String> {
     let names: Vec<_> = release.binaries().map(Binary::name).collect();
-    let mut ways =
-        vec![
+    let mut ways = vec![
         "install Go (https://go.dev/dl or your distribution's `golang`) and let it reach a module \
          proxy (GOPROXY)"
             .to_owned(),
@@ -254,14 +232,11 @@ fn clear(dir: &Path) -> Result<(), AssetError> {
 /// What a binary says its version is.
 async fn reported_version(binary: Binary, path: &Path) -> Result<String, AssetError> {
     let mut command = Command::new(path);
-    command
-        .args(binary.version_arguments())
-        .stdin(Stdio::null())
-        .kill_on_drop(true);
-    let output = command.output().await.map_err(|source| AssetError::Spawn {
-        command: path.display().to_string(),
-        source,
-    })?;
+    command.args(binary.version_arguments()).stdin(Stdio::null()).kill_on_drop(true);
+    let output = command
+        .output()
+        .await
+        .map_err(|source| AssetError::Spawn { command: path.display().to_string(), source })?;
     let output = checked(&path.display().to_string(), output)?;
     let said = String::from_utf8_lossy(&output.stdout);
     version_in(&said).ok_or_else(|| AssetError::NotUnderstood {
@@ -277,9 +252,8 @@ fn version_in(text: &str) -> Option<String> {
     words
         .filter_map(|word| word.get(word.find(|c: char| c.is_ascii_digit())?..))
         .find(|word| {
-            let numbers = word
-                .splitn(3, '.')
-                .filter(|n| n.starts_with(|c: char| c.is_ascii_digit()));
+            let numbers =
+                word.splitn(3, '.').filter(|n| n.starts_with(|c: char| c.is_ascii_digit()));
             numbers.count() == 3
         })
         .map(str::to_owned)
@@ -293,14 +267,8 @@ mod tests {
     fn versions_are_found_in_what_binaries_say() {
         for (said, version) in [
             ("Kubernetes v1.34.4\n", "1.34.4"),
-            (
-                "Client Version: v1.34.4\nKustomize Version: v5.7.1\n",
-                "1.34.4",
-            ),
-            (
-                "version.Info{Major:\"1\", Minor:\"25\", GitVersion:\"v1.25.4\"}",
-                "1.25.4",
-            ),
+            ("Client Version: v1.34.4\nKustomize Version: v5.7.1\n", "1.34.4"),
+            ("version.Info{Major:\"1\", Minor:\"25\", GitVersion:\"v1.25.4\"}", "1.25.4"),
             ("etcd Version: 3.6.5\nGit SHA: Not provided\n", "3.6.5"),
             ("CoreDNS-1.12.1\nlinux/amd64, go1.26.8, \n", "1.12.1"),
             ("v1.34.4-dirty", "1.34.4-dirty"),

@@ -32,10 +32,7 @@ struct Downloaded {
 
 impl Go {
     pub(super) fn new(program: PathBuf) -> Self {
-        Self {
-            program,
-            slots: Semaphore::new(CONCURRENT),
-        }
+        Self { program, slots: Semaphore::new(CONCURRENT) }
     }
 
     /// Builds a release's binaries into `dir`; returns the Go version that did.
@@ -56,8 +53,7 @@ impl Go {
         std::fs::write(&path, go_mod).map_err(io_error("write", &path))?;
         // The `go` line of the module may have called for a newer toolchain.
         let toolchain = self.version(work.path()).await?;
-        self.compile(release, work.path(), dir, &|line| task.step(line))
-            .await?;
+        self.compile(release, work.path(), dir, &|line| task.step(line)).await?;
         for command in release.commands() {
             // `go build -o DIR/` names a command after its package's last element.
             let built = work.path().join("bin").join(built_name(command.package));
@@ -100,11 +96,7 @@ impl Go {
             let own = std::fs::read_to_string(&said.go_mod);
             let own = own.map_err(io_error("read", &said.go_mod))?;
             if i == 0 {
-                text.extend(
-                    own.lines()
-                        .filter(|l| l.starts_with("go "))
-                        .map(|l| format!("{l}\n")),
-                );
+                text.extend(own.lines().filter(|l| l.starts_with("go ")).map(|l| format!("{l}\n")));
             }
             text.push_str(&line);
             replace_staging(&mut text, &own, &release.version);
@@ -123,14 +115,7 @@ impl Go {
         std::fs::create_dir(&bin).map_err(io_error("create", &bin))?;
         let mut command = self.command(work);
         command
-            .args([
-                "build",
-                "-v",
-                "-ldflags",
-                &linker_flags(release),
-                "-o",
-                "bin/",
-            ])
+            .args(["build", "-v", "-ldflags", &linker_flags(release), "-o", "bin/"])
             .args(release.commands().iter().map(|c| c.package))
             .env("GOTMPDIR", dir)
             .stdout(Stdio::null())
@@ -144,10 +129,7 @@ impl Go {
                 said(line);
             }
         }
-        let status = child
-            .wait()
-            .await
-            .map_err(|source| self.not_started(source))?;
+        let status = child.wait().await.map_err(|source| self.not_started(source))?;
         if status.success() {
             return Ok(());
         }
@@ -161,27 +143,16 @@ impl Go {
     async fn run(&self, arguments: &[&str], dir: &Path) -> Result<String, AssetError> {
         let mut command = self.command(dir);
         command.args(arguments);
-        let output = command
-            .output()
-            .await
-            .map_err(|source| self.not_started(source))?;
+        let output = command.output().await.map_err(|source| self.not_started(source))?;
         let name = format!("go {}", arguments.join(" "));
         // With -json the reason is on standard output.
         let reason = String::from_utf8_lossy(&output.stdout).into_owned();
-        checked(&name, output)
-            .map(|_| reason.clone())
-            .map_err(|error| match error {
-                AssetError::Command {
-                    command,
-                    status,
-                    stderr,
-                } if stderr.is_empty() => AssetError::Command {
-                    command,
-                    status,
-                    stderr: last_lines(&reason),
-                },
-                error => error,
-            })
+        checked(&name, output).map(|_| reason.clone()).map_err(|error| match error {
+            AssetError::Command { command, status, stderr } if stderr.is_empty() => {
+                AssetError::Command { command, status, stderr: last_lines(&reason) }
+            }
+            error => error,
+        })
     }
 
     fn command(&self, dir: &Path) -> Command {
@@ -199,10 +170,7 @@ impl Go {
     }
 
     fn not_started(&self, source: std::io::Error) -> AssetError {
-        AssetError::Spawn {
-            command: format!("`{}`", self.program.display()),
-            source,
-        }
+        AssetError::Spawn { command: format!("`{}`", self.program.display()), source }
     }
 }
 
@@ -212,10 +180,7 @@ fn replace_staging(go_mod: &mut String, own: &str, version: &str) {
         return;
     };
     for line in own.lines() {
-        let words: Vec<_> = line
-            .trim_start_matches("replace ")
-            .split_whitespace()
-            .collect();
+        let words: Vec<_> = line.trim_start_matches("replace ").split_whitespace().collect();
         if let [module, "=>", folder] = words[..]
             && folder.starts_with("./staging/")
         {
@@ -230,10 +195,7 @@ fn linker_flags(release: &Release) -> String {
     let mut flags = String::from("-s -w");
     let version = &release.version;
     let packages: &[&str] = match release.product {
-        Product::Kubernetes => &[
-            "k8s.io/component-base/version",
-            "k8s.io/client-go/pkg/version",
-        ],
+        Product::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
         Product::MetricsServer => &["k8s.io/component-base/version"],
         Product::Etcd | Product::Coredns => &[],
     };
@@ -258,14 +220,8 @@ fn linker_flags(release: &Release) -> String {
 fn built_name(package: &str) -> &str {
     let mut elements = package.rsplit('/');
     let last = elements.next().unwrap_or(package);
-    let major = last
-        .strip_prefix('v')
-        .is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
-    if major {
-        elements.next().unwrap_or(last)
-    } else {
-        last
-    }
+    let major = last.strip_prefix('v').is_some_and(|n| n.bytes().all(|b| b.is_ascii_digit()));
+    if major { elements.next().unwrap_or(last) } else { last }
 }
 
 #[cfg(test)]
@@ -300,13 +256,7 @@ mod tests {
             architecture: "amd64",
         };
         let flags = linker_flags(&release);
-        assert!(
-            flags.contains("-X k8s.io/component-base/version.gitVersion=v1.34.4 "),
-            "{flags}"
-        );
-        assert!(
-            flags.contains("-X k8s.io/client-go/pkg/version.gitMinor=34 "),
-            "{flags}"
-        );
+        assert!(flags.contains("-X k8s.io/component-base/version.gitVersion=v1.34.4 "), "{flags}");
+        assert!(flags.contains("-X k8s.io/client-go/pkg/version.gitMinor=34 "), "{flags}");
     }
 }

@@ -78,11 +78,7 @@ impl Downloads {
                 url: sites.kubernetes.clone(),
                 why: with_causes(&error),
             })?;
-        Ok(Self {
-            sites,
-            client,
-            unreachable: Mutex::default(),
-        })
+        Ok(Self { sites, client, unreachable: Mutex::default() })
     }
 
     /// Puts a release's binaries into `dir`; returns the URL of each, in the release's order.
@@ -116,11 +112,7 @@ impl Downloads {
     }
 
     fn published(&self, release: &Release) -> Result<Published, AssetError> {
-        let Release {
-            version,
-            architecture,
-            ..
-        } = release;
+        let Release { version, architecture, .. } = release;
         let (base, files, packed) = match release.product {
             Product::Kubernetes => {
                 let file = |name| format!("bin/linux/{architecture}/{name}");
@@ -147,10 +139,7 @@ impl Downloads {
         };
         let url = |file: &str| {
             let url = format!("{base}/v{version}/{file}");
-            Url::parse(&url).map_err(|error| AssetError::Download {
-                url,
-                why: error.to_string(),
-            })
+            Url::parse(&url).map_err(|error| AssetError::Download { url, why: error.to_string() })
         };
         let files: Vec<(String, String)> = files;
         Ok(Published {
@@ -177,11 +166,7 @@ impl Downloads {
         if is == published {
             return Ok(path);
         }
-        Err(AssetError::Checksum {
-            url: url.to_string(),
-            is,
-            published,
-        })
+        Err(AssetError::Checksum { url: url.to_string(), is, published })
     }
 
     async fn checksum(&self, url: &Url, file: &str) -> Result<String, AssetError> {
@@ -193,12 +178,8 @@ impl Downloads {
                 break;
             }
         }
-        published_checksum(&String::from_utf8_lossy(&text), file).ok_or_else(|| {
-            AssetError::NoChecksum {
-                url: url.to_string(),
-                file: file.to_owned(),
-            }
-        })
+        published_checksum(&String::from_utf8_lossy(&text), file)
+            .ok_or_else(|| AssetError::NoChecksum { url: url.to_string(), file: file.to_owned() })
     }
 
     /// Writes the body to `path` and returns its SHA-256.
@@ -227,10 +208,7 @@ impl Downloads {
     async fn get(&self, url: &Url) -> Result<Response, AssetError> {
         let site = url.origin().ascii_serialization();
         if let Some(why) = self.known_unreachable(&site) {
-            return Err(AssetError::Download {
-                url: url.to_string(),
-                why,
-            });
+            return Err(AssetError::Download { url: url.to_string(), why });
         }
         let response = self.client.get(url.clone()).send().await;
         let response = response.map_err(|error| {
@@ -241,9 +219,7 @@ impl Downloads {
             }
             failed(url, &error)
         })?;
-        response
-            .error_for_status()
-            .map_err(|e| failed(url, &e.without_url()))
+        response.error_for_status().map_err(|e| failed(url, &e.without_url()))
     }
 
     fn known_unreachable(&self, site: &str) -> Option<String> {
@@ -259,18 +235,13 @@ impl Downloads {
 }
 
 fn failed(url: &Url, error: &reqwest::Error) -> AssetError {
-    AssetError::Download {
-        url: url.to_string(),
-        why: with_causes(error),
-    }
+    AssetError::Download { url: url.to_string(), why: with_causes(error) }
 }
 
 /// The checksum of `file`: of the line that names it, or the only word of the text.
 fn published_checksum(text: &str, file: &str) -> Option<String> {
     let is_checksum = |word: &str| word.len() == 64 && word.bytes().all(|b| b.is_ascii_hexdigit());
-    let mut lines = text
-        .lines()
-        .map(|line| line.split_whitespace().collect::<Vec<_>>());
+    let mut lines = text.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
     lines
         .find_map(|words| match words[..] {
             [only] => Some(only),
@@ -291,11 +262,7 @@ struct Transfer<'a> {
 
 impl<'a> Transfer<'a> {
     fn new(task: &'a Task) -> Self {
-        Self {
-            task,
-            done: AtomicU64::new(0),
-            total: AtomicU64::new(0),
-        }
+        Self { task, done: AtomicU64::new(0), total: AtomicU64::new(0) }
     }
 
     fn expect(&self, bytes: u64) {
@@ -317,10 +284,7 @@ async fn unpack(archive: PathBuf, release: Release, dir: PathBuf) -> Result<(), 
         for entry in entries {
             let mut entry = entry.map_err(io_error("unpack", &archive))?;
             let path = entry.path().map_err(io_error("unpack", &archive))?;
-            let name = path
-                .file_name()
-                .and_then(|n| n.to_str())
-                .unwrap_or_default();
+            let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
             let Some(binary) = release.binaries().find(|b| b.name() == name) else {
                 continue;
             };
@@ -350,14 +314,8 @@ mod tests {
         let other = "f".repeat(64);
         let find = |text: &str| published_checksum(text, "etcd.tar.gz");
         assert_eq!(find(&sum), Some(sum.clone()));
-        assert_eq!(
-            find(&format!("{}\n", sum.to_uppercase())),
-            Some(sum.clone())
-        );
-        assert_eq!(
-            find(&format!("{other}  b\n{sum}  etcd.tar.gz\n")),
-            Some(sum.clone())
-        );
+        assert_eq!(find(&format!("{}\n", sum.to_uppercase())), Some(sum.clone()));
+        assert_eq!(find(&format!("{other}  b\n{sum}  etcd.tar.gz\n")), Some(sum.clone()));
         assert_eq!(find(&format!("{sum} *etcd.tar.gz")), Some(sum.clone()));
         assert_eq!(find(&format!("{sum}  etcd.tar.gz.asc")), None);
         assert_eq!(find("<html> Not here </html>"), None);

@@ -147,11 +147,7 @@ pub(super) fn with_causes(error: &dyn Error) -> String {
 /// Gives an I/O error what was tried and where.
 pub(super) fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> AssetError {
     let path = path.to_owned();
-    move |source| AssetError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| AssetError::Io { action, path, source }
 }
 
 /// The output of a command that went well, or an error with its last words.

@@ -57,11 +57,9 @@ impl Images {
         let entry = cache.entry(KIND, &key, progress, make).await?;
         let list = entry.path().join(LIST);
         let text = std::fs::read(&list).map_err(io_error("read", &list))?;
-        let mut archives: Vec<ImageArchive> =
-            serde_json::from_slice(&text).map_err(|error| AssetError::NotUnderstood {
-                what: list.display().to_string(),
-                why: error.to_string(),
-            })?;
+        let mut archives: Vec<ImageArchive> = serde_json::from_slice(&text).map_err(|error| {
+            AssetError::NotUnderstood { what: list.display().to_string(), why: error.to_string() }
+        })?;
         for archive in &mut archives {
             archive.path = entry.path().join(&archive.path);
         }
@@ -106,18 +104,14 @@ async fn pack(
     }
     images.push(busybox(packages).await?);
 
-    let task = progress.task(format!(
-        "kubernetes {kubernetes}: packing {} images",
-        images.len()
-    ));
+    let task = progress.task(format!("kubernetes {kubernetes}: packing {} images", images.len()));
     let packed = tokio::task::spawn_blocking(move || {
         let packed = images.par_iter().map(|image| write(image, &dir));
         let packed = packed.collect::<Result<Vec<_>, AssetError>>()?;
         let (archives, provenance): (Vec<_>, Vec<_>) = packed.into_iter().unzip();
         let list = dir.join(LIST);
         let text = serde_json::to_vec(&archives).map_err(std::io::Error::from);
-        text.and_then(|text| std::fs::write(&list, text))
-            .map_err(io_error("write", &list))?;
+        text.and_then(|text| std::fs::write(&list, text)).map_err(io_error("write", &list))?;
         Ok::<_, AssetError>(provenance)
     });
     let provenance = packed.await??;
@@ -127,10 +121,7 @@ async fn pack(
 
 /// Packs one image; its path in the list is relative to the entry.
 fn write(image: &Image, dir: &Path) -> Result<(ImageArchive, Provenance), AssetError> {
-    let (name, tag) = image
-        .reference
-        .rsplit_once(':')
-        .unwrap_or((&image.reference, ""));
+    let (name, tag) = image.reference.rsplit_once(':').unwrap_or((&image.reference, ""));
     let file = format!("{}.tar", name.rsplit('/').next().unwrap_or(name));
     image.write(&dir.join(&file))?;
     let provenance = Provenance {
@@ -139,10 +130,7 @@ fn write(image: &Image, dir: &Path) -> Result<(ImageArchive, Provenance), AssetE
         sha256: sha256_of(&dir.join(&file))?,
         origin: Origin::Packed,
     };
-    let archive = ImageArchive {
-        reference: image.reference.clone(),
-        path: file.into(),
-    };
+    let archive = ImageArchive { reference: image.reference.clone(), path: file.into() };
     Ok((archive, provenance))
 }
 
@@ -154,18 +142,13 @@ async fn wanted(kubernetes: &KubernetesVersion, kubeadm: &Path) -> Result<Vec<St
         .arg(format!("v{kubernetes}"))
         .stdin(Stdio::null())
         .kill_on_drop(true);
-    let output = command.output().await.map_err(|source| AssetError::Spawn {
-        command: kubeadm.display().to_string(),
-        source,
-    })?;
+    let output = command
+        .output()
+        .await
+        .map_err(|source| AssetError::Spawn { command: kubeadm.display().to_string(), source })?;
     let output = checked("kubeadm config images list", output)?;
     let said = String::from_utf8_lossy(&output.stdout);
-    Ok(said
-        .lines()
-        .map(str::trim)
-        .filter(|l| !l.is_empty())
-        .map(str::to_owned)
-        .collect())
+    Ok(said.lines().map(str::trim).filter(|l| !l.is_empty()).map(str::to_owned).collect())
 }
 
 /// The image of a component, laid out as its manifest expects.
@@ -215,15 +198,11 @@ fn component(
 /// A small image for workloads: a shell, an HTTP server and client, name lookups.
 async fn busybox(packages: &Packages) -> Result<Image, AssetError> {
     let program = packages.node_root().join("bin/busybox");
-    let version = packages
-        .upstream_version("busybox-static")
-        .unwrap_or("latest");
+    let version = packages.upstream_version("busybox-static").unwrap_or("latest");
     let mut image = blank(format!("docker.io/library/busybox:{version}"))?;
     let output = Command::new(&program).arg("--list").output().await;
-    let output = output.map_err(|source| AssetError::Spawn {
-        command: program.display().to_string(),
-        source,
-    })?;
+    let output = output
+        .map_err(|source| AssetError::Spawn { command: program.display().to_string(), source })?;
     let output = checked("busybox --list", output)?;
     let applets = String::from_utf8_lossy(&output.stdout).into_owned();
     let applets: BTreeSet<_> = applets.lines().filter(|name| *name != "busybox").collect();

@@ -37,8 +37,8 @@ pub use progress::Progress;
 pub use provenance::{Origin, Provenance};
 pub use release::{Binary, Product, Release};
 pub use version::{
-    DEFAULT_KUBERNETES, Differences, KubeadmApi, KubernetesVersion, METRICS_SERVER,
-    RuntimeEndpoint, VersionError, differences,
+    DEFAULT_KUBERNETES, Differences, KubeadmApi, KubernetesVersion, METRICS_SERVER, VersionError,
+    differences,
 };
 
 use binaries::Finder;
@@ -68,11 +68,7 @@ impl Fetcher {
     /// # Errors
     /// [`AssetError::Download`] if this machine's certificate authorities can't be read.
     pub fn new(cache: Cache, sources: Sources, progress: Progress) -> Result<Self, AssetError> {
-        Ok(Self {
-            finder: Finder::new(cache.clone(), sources, progress.clone())?,
-            cache,
-            progress,
-        })
+        Ok(Self { finder: Finder::new(cache.clone(), sources, progress.clone())?, cache, progress })
     }
 
     /// Everything that a cluster needs, on disk and verified.
@@ -93,13 +89,7 @@ impl Fetcher {
             binaries.extend(found);
         }
         let kubernetes = &wanted.kubernetes;
-        let images = Images::fetch(
-            &self.cache,
-            &self.progress,
-            kubernetes,
-            &binaries,
-            &packages,
-        );
+        let images = Images::fetch(&self.cache, &self.progress, kubernetes, &binaries, &packages);
         Ok(Assets::new(images.await?, binaries, packages))
     }
 
@@ -124,11 +114,7 @@ pub struct Assets {
 
 impl Assets {
     fn new(images: Images, binaries: Binaries, packages: Packages) -> Self {
-        let parts = [
-            binaries.provenance(),
-            packages.provenance(),
-            images.provenance(),
-        ];
+        let parts = [binaries.provenance(), packages.provenance(), images.provenance()];
         Self {
             provenance: parts.concat(),
             node_root: packages.node_root(),

@@ -40,11 +40,7 @@ enum Node {
 impl Image {
     /// An image without files that runs nothing.
     pub(super) fn new(reference: String, architecture: &'static str) -> Self {
-        Self {
-            reference,
-            architecture,
-            ..Self::default()
-        }
+        Self { reference, architecture, ..Self::default() }
     }
 
     /// Adds an executable or other file under this path.
@@ -77,9 +73,7 @@ impl Image {
             let path = item.map_err(io_error("read", dir))?.path();
             let name = path.file_name().unwrap_or_default().to_string_lossy();
             let name = format!("{prefix}{name}");
-            let about = path
-                .symlink_metadata()
-                .map_err(io_error("look at", &path))?;
+            let about = path.symlink_metadata().map_err(io_error("look at", &path))?;
             if about.is_dir() {
                 self.add(&name, Node::Directory(about.permissions().mode() & 0o7777));
                 self.subtree(&path, &format!("{name}/"))?;
@@ -109,8 +103,7 @@ impl Image {
         let layer = PathBuf::from(name);
         let written = self.write_layer(&layer);
         let (size, digest) = written.map_err(io_error("pack", &layer))?;
-        self.write_archive(path, &layer, size, &digest)
-            .map_err(io_error("pack", path))?;
+        self.write_archive(path, &layer, size, &digest).map_err(io_error("pack", path))?;
         std::fs::remove_file(&layer).map_err(io_error("remove", &layer))
     }
 
@@ -204,11 +197,7 @@ fn header(kind: EntryType, size: u64) -> Header {
     let mut header = Header::new_gnu();
     header.set_entry_type(kind);
     header.set_size(size);
-    header.set_mode(if kind == EntryType::Symlink {
-        0o777
-    } else {
-        0o644
-    });
+    header.set_mode(if kind == EntryType::Symlink { 0o777 } else { 0o644 });
     header.set_mtime(0);
     header.set_uid(0);
     header.set_gid(0);

@@ -43,10 +43,7 @@ async fn fill(cache: &Cache, kubernetes: &KubernetesVersion) {
         };
         let make = |dir| async { Ok::<_, CacheError>(describe(dir)) };
         let (kind, key) = (release.kind(), release.key());
-        cache
-            .entry(kind, &key, &Progress::silent(), make)
-            .await
-            .expect("filled");
+        cache.entry(kind, &key, &Progress::silent(), make).await.expect("filled");
     }
     let roots = |dir: &Path| {
         program(&dir.join("node/bin/busybox"), "busybox\\nsh\\nwget\\n");
@@ -85,25 +82,15 @@ async fn nothing_is_asked_for_when_all_is_in_the_cache() {
     let assets = fetch().await.expect("assets");
     let references: Vec<_> = assets.images().iter().map(|i| &*i.reference).collect();
     assert_eq!(references.len(), 6);
-    assert!(
-        references.contains(&"docker.io/library/busybox:1.35.0"),
-        "{references:?}"
-    );
+    assert!(references.contains(&"docker.io/library/busybox:1.35.0"), "{references:?}");
     assert!(assets.binary(Binary::Kubelet).expect("a path").is_file());
     assert!(assets.binary(Binary::MetricsServer).is_err());
-    assert!(
-        assets
-            .path("registry.k8s.io/etcd:3.6.5-0")
-            .expect("an archive")
-            .is_file()
-    );
+    assert!(assets.path("registry.k8s.io/etcd:3.6.5-0").expect("an archive").is_file());
 
     // Packed again, the archives are the same to the byte.
     let hashes = |assets: &Assets| {
         let archives = assets.images().iter();
-        archives
-            .map(|image| sha256_of(&image.path))
-            .collect::<Result<Vec<_>, _>>()
+        archives.map(|image| sha256_of(&image.path)).collect::<Result<Vec<_>, _>>()
     };
     let first = hashes(&assets).expect("hashes");
     std::fs::remove_dir_all(dir.path().join("images")).expect("removed");

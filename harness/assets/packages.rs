@@ -120,15 +120,8 @@ impl Packages {
     /// The version of a package, as far as it comes from upstream: 1.35.0 of `1:1.35.0-4+deb12u1`.
     pub(super) fn upstream_version(&self, package: &str) -> Option<&str> {
         let package = self.provenance().iter().find(|p| p.name == package)?;
-        let version = package
-            .version
-            .split_once(':')
-            .map_or(&*package.version, |(_, v)| v);
-        Some(
-            version
-                .rsplit_once('-')
-                .map_or(version, |(upstream, _)| upstream),
-        )
+        let version = package.version.split_once(':').map_or(&*package.version, |(_, v)| v);
+        Some(version.rsplit_once('-').map_or(version, |(upstream, _)| upstream))
     }
 }
 
@@ -136,18 +129,13 @@ impl Packages {
 fn os_release() -> Result<String, AssetError> {
     let path = Path::new("/etc/os-release");
     let text = std::fs::read_to_string(path).map_err(io_error("read", path))?;
-    let codename = text
-        .lines()
-        .find_map(|line| line.strip_prefix("VERSION_CODENAME="));
+    let codename = text.lines().find_map(|line| line.strip_prefix("VERSION_CODENAME="));
     let codename = codename.map(|name| name.trim_matches('"').to_owned());
-    codename
-        .filter(|name| !name.is_empty())
-        .ok_or_else(|| AssetError::NotUnderstood {
-            what: path.display().to_string(),
-            why:
-                "it has no VERSION_CODENAME; Debian 12 or later or Ubuntu 22.04 or later is wanted"
-                    .into(),
-        })
+    codename.filter(|name| !name.is_empty()).ok_or_else(|| AssetError::NotUnderstood {
+        what: path.display().to_string(),
+        why: "it has no VERSION_CODENAME; Debian 12 or later or Ubuntu 22.04 or later is wanted"
+            .into(),
+    })
 }
 
 fn key(codename: &str) -> Result<String, AssetError> {
@@ -170,10 +158,7 @@ async fn unpack(
     let proxy = apt.closure(PROXY).await?;
     task.finish();
 
-    let task = progress.task(format!(
-        "packages of {codename}: unpacking {}",
-        archives.len()
-    ));
+    let task = progress.task(format!("packages of {codename}: unpacking {}", archives.len()));
     let node_root = dir.join("node");
     root::lay_out(&node_root)?;
     let proxy_root = dir.join("proxy");

@@ -60,35 +60,21 @@ pub struct Progress {
 impl Progress {
     /// Nobody looks.
     pub fn silent() -> Self {
-        Self {
-            events: None,
-            next: Arc::default(),
-        }
+        Self { events: None, next: Arc::default() }
     }
 
     /// The events can be received. The channel ends when the last clone is dropped.
     pub fn channel() -> (Self, UnboundedReceiver<Event>) {
         let (sender, receiver) = unbounded_channel();
-        let progress = Self {
-            events: Some(sender),
-            next: Arc::default(),
-        };
+        let progress = Self { events: Some(sender), next: Arc::default() };
         (progress, receiver)
     }
 
     /// Begins something that takes time.
     pub fn task(&self, what: impl Into<String>) -> Task {
         let task = self.next.fetch_add(1, Ordering::Relaxed);
-        self.send(Event::Started {
-            task,
-            what: what.into(),
-        });
-        Task {
-            progress: self.clone(),
-            number: task,
-            began: Instant::now(),
-            done: false,
-        }
+        self.send(Event::Started { task, what: what.into() });
+        Task { progress: self.clone(), number: task, began: Instant::now(), done: false }
     }
 
     /// Says something that a person should know.
@@ -121,19 +107,12 @@ pub struct Task {
 impl Task {
     /// Says how far a transfer is.
     pub fn bytes(&self, done: u64, total: u64) {
-        self.progress.send(Event::Bytes {
-            task: self.number,
-            done,
-            total,
-        });
+        self.progress.send(Event::Bytes { task: self.number, done, total });
     }
 
     /// Says which step is being done.
     pub fn step(&self, text: impl Into<String>) {
-        self.progress.send(Event::Step {
-            task: self.number,
-            text: text.into(),
-        });
+        self.progress.send(Event::Step { task: self.number, text: text.into() });
     }
 
     /// Ends it well.
@@ -240,9 +219,9 @@ impl Lines {
                 self.tasks.insert(*task, (what.clone(), now));
                 Some(format!("{what} ..."))
             }
-            Event::Bytes { task, done, total } => self.advanced(*task, now, || {
-                format!("{} of {} MiB", done >> 20, total >> 20)
-            }),
+            Event::Bytes { task, done, total } => {
+                self.advanced(*task, now, || format!("{} of {} MiB", done >> 20, total >> 20))
+            }
             Event::Step { task, text } => self.advanced(*task, now, || text.clone()),
             Event::Finished { task, took, done } => {
                 let (what, _) = self.tasks.remove(task)?;
@@ -271,31 +250,15 @@ mod tests {
     fn a_log_has_the_start_the_end_and_a_sign_of_life_in_between() {
         let mut lines = Lines::default();
         let start = Instant::now();
-        let started = Event::Started {
-            task: 0,
-            what: "etcd 3.6.5: building".into(),
-        };
-        let step = Event::Step {
-            task: 0,
-            text: "net/http".into(),
-        };
-        let finished = Event::Finished {
-            task: 0,
-            took: Duration::from_secs(95),
-            done: true,
-        };
+        let started = Event::Started { task: 0, what: "etcd 3.6.5: building".into() };
+        let step = Event::Step { task: 0, text: "net/http".into() };
+        let finished = Event::Finished { task: 0, took: Duration::from_secs(95), done: true };
         let mut at = |event, seconds| lines.line(event, start + Duration::from_secs(seconds));
         assert_eq!(at(&started, 0).as_deref(), Some("etcd 3.6.5: building ..."));
         assert_eq!(at(&step, 1), None);
-        assert_eq!(
-            at(&step, 16).as_deref(),
-            Some("etcd 3.6.5: building: net/http")
-        );
+        assert_eq!(at(&step, 16).as_deref(), Some("etcd 3.6.5: building: net/http"));
         assert_eq!(at(&step, 17), None);
-        assert_eq!(
-            at(&finished, 95).as_deref(),
-            Some("etcd 3.6.5: building: done in 95.0 s")
-        );
+        assert_eq!(at(&finished, 95).as_deref(), Some("etcd 3.6.5: building: done in 95.0 s"));
     }
 
     #[test]

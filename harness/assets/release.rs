@@ -163,11 +163,7 @@ impl Release {
     /// # Errors
     /// [`AssetError::Architecture`].
     pub fn new(product: Product, version: impl Into<String>) -> Result<Self, AssetError> {
-        Ok(Self {
-            product,
-            version: version.into(),
-            architecture: architecture()?,
-        })
+        Ok(Self { product, version: version.into(), architecture: architecture()? })
     }
 
     /// Its name and version, for a person.

@@ -48,20 +48,14 @@ impl FromStr for KubernetesVersion {
     type Err = VersionError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
-        let malformed = || VersionError::Malformed {
-            text: text.to_owned(),
-        };
+        let malformed = || VersionError::Malformed { text: text.to_owned() };
         let mut numbers = text.strip_prefix('v').unwrap_or(text).split('.').map(|n| {
             // `u64::from_str` takes a plus sign, and 1.034.4 would be a second spelling.
             let plain = n.bytes().all(|b| b.is_ascii_digit()) && (n == "0" || !n.starts_with('0'));
             n.parse().ok().filter(|_| plain).ok_or_else(malformed)
         });
         let mut next = || numbers.next().ok_or_else(malformed)?;
-        let version = Self {
-            major: next()?,
-            minor: next()?,
-            patch: next()?,
-        };
+        let version = Self { major: next()?, minor: next()?, patch: next()? };
         if numbers.next().is_some() {
             return Err(malformed());
         }
@@ -107,15 +101,6 @@ impl fmt::Display for KubeadmApi {
     }
 }
 
-/// How the kubelet is told where its container runtime listens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum RuntimeEndpoint {
-    /// Only by the flag `--container-runtime-endpoint`.
-    Flag,
-    /// By `containerRuntimeEndpoint` in the `KubeletConfiguration`.
-    ConfigField,
-}
-
 /// What differs between minor versions beside what their kubeadm knows.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Differences {
@@ -123,8 +108,6 @@ pub struct Differences {
     pub since_minor: u64,
     /// The configuration API to speak to kubeadm: the newest that it has.
     pub kubeadm_api: KubeadmApi,
-    /// How the kubelet learns of its container runtime.
-    pub runtime_endpoint: RuntimeEndpoint,
     /// The etcd version to run, without a `v`: of the minor version that kubeadm's flags are for.
     pub etcd: &'static str,
     /// The `CoreDNS` version to run, without a `v`.
@@ -135,19 +118,10 @@ pub struct Differences {
 }
 
 /// One row for each minor version with which something changed.
-static DIFFERENCES: [Differences; 4] = [
+static DIFFERENCES: [Differences; 3] = [
     Differences {
         since_minor: 25,
         kubeadm_api: KubeadmApi::V1beta3,
-        runtime_endpoint: RuntimeEndpoint::Flag,
-        etcd: "3.5.35",
-        coredns: "1.12.1",
-        fail_cgroup_v1: false,
-    },
-    Differences {
-        since_minor: 27,
-        kubeadm_api: KubeadmApi::V1beta3,
-        runtime_endpoint: RuntimeEndpoint::ConfigField,
         etcd: "3.5.35",
         coredns: "1.12.1",
         fail_cgroup_v1: false,
@@ -155,7 +129,6 @@ static DIFFERENCES: [Differences; 4] = [
     Differences {
         since_minor: 31,
         kubeadm_api: KubeadmApi::V1beta4,
-        runtime_endpoint: RuntimeEndpoint::ConfigField,
         etcd: "3.5.35",
         coredns: "1.12.1",
         fail_cgroup_v1: true,
@@ -163,7 +136,6 @@ static DIFFERENCES: [Differences; 4] = [
     Differences {
         since_minor: 34,
         kubeadm_api: KubeadmApi::V1beta4,
-        runtime_endpoint: RuntimeEndpoint::ConfigField,
         etcd: "3.6.5",
         coredns: "1.12.1",
         fail_cgroup_v1: true,
@@ -201,16 +173,8 @@ mod tests {
 
     #[test]
     fn what_is_no_version_is_named() {
-        for text in [
-            "",
-            "1.34",
-            "1.34.4.1",
-            "1.34.4-rc.1",
-            "vv1.34.4",
-            "1.+3.4",
-            "1.034.4",
-            "1..4",
-        ] {
+        for text in ["", "1.34", "1.34.4.1", "1.34.4-rc.1", "vv1.34.4", "1.+3.4", "1.034.4", "1..4"]
+        {
             let error = text.parse::<KubernetesVersion>().expect_err(text);
             assert!(error.to_string().contains(&format!("`{text}`")), "{error}");
         }
@@ -225,8 +189,6 @@ mod tests {
     #[test]
     fn each_minor_version_has_its_row() {
         let row = |text: &str| differences(&version(text)).expect("a row");
-        assert_eq!(row("1.26.15").runtime_endpoint, RuntimeEndpoint::Flag);
-        assert_eq!(row("1.27.0").runtime_endpoint, RuntimeEndpoint::ConfigField);
         assert_eq!(row("1.30.14").kubeadm_api, KubeadmApi::V1beta3);
         assert_eq!(row("1.31.0").kubeadm_api, KubeadmApi::V1beta4);
         assert!(row("1.33.9").etcd.starts_with("3.5."));

@@ -12,7 +12,7 @@ const MEMORY_MB: u64 = 4096;
 const DISK_MB: u64 = 6144;
 
 pub(super) fn run() -> Result<ExitCode, Failure> {
-    let checks = [namespaces()?, packages(), go(), memory(), disk()?];
+    let checks = [namespaces()?, packages(), Ok(go()), memory(), disk()?];
     let mut good = true;
     for check in checks {
         match check {
@@ -52,7 +52,10 @@ fn namespaces() -> Result<Check, Failure> {
              {privileged: true}",
         );
     }
-    Ok(Err(format!("private namespaces: {why}\n         mend it by: {}", mends.join("\n                     "))))
+    Ok(Err(format!(
+        "private namespaces: {why}\n         mend it by: {}",
+        mends.join("\n                     ")
+    )))
 }
 
 fn runs(program: &str, argument: &str) -> bool {
@@ -62,18 +65,21 @@ fn runs(program: &str, argument: &str) -> bool {
 }
 
 fn packages() -> Check {
-    if runs("apt-get", "--version") && runs("dpkg-deb", "--version") {
-        Ok("apt-get and dpkg-deb, to unpack what nodes are made of (nothing is installed)".into())
+    if ["apt-get", "dpkg-deb", "tar"].iter().all(|program| runs(program, "--version")) {
+        Ok("apt-get, dpkg-deb and tar, to unpack what nodes are made of (nothing is installed)"
+            .into())
     } else {
-        Err("apt-get and dpkg-deb: nodes are made of Debian's or Ubuntu's packages".into())
+        Err("apt-get, dpkg-deb or tar: nodes are made of Debian's or Ubuntu's packages; install with: \
+             apt-get install apt dpkg tar"
+            .into())
     }
 }
 
-fn go() -> Check {
+fn go() -> String {
     if runs("go", "version") {
-        Ok("go, where release downloads can't be reached".into())
+        "go, where release downloads can't be reached".into()
     } else {
-        Ok("no go: release downloads must be reachable".into())
+        "no go: release downloads must be reachable".into()
     }
 }
 

@@ -93,17 +93,14 @@ impl<E: std::error::Error> From<E> for Failure {
     }
 }
 
-fn block_on(
-    future: impl Future<Output = Result<ExitCode, Failure>>,
-) -> Result<ExitCode, Failure> {
+fn block_on(future: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
     tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
 /// This program, as it must be started again for a lab's first process.
 fn program() -> Result<PathBuf, Failure> {
-    std::env::current_exe().map_err(|error| {
-        Failure { message: format!("can't find this program: {error}"), code: 1 }
-    })
+    std::env::current_exe()
+        .map_err(|error| Failure { message: format!("can't find this program: {error}"), code: 1 })
 }
 
 /// Gets what a cluster needs, showing how far it is.

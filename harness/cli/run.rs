@@ -188,8 +188,12 @@ fn read(name: &str) -> Result<(Scenario, String), Failure> {
         },
         code: USAGE,
     })?;
-    let sha256 = Sha256::digest(&text).iter().map(|byte| format!("{byte:02x}")).collect();
+    let sha256 = base16(&Sha256::digest(&text));
     Ok((scenario, sha256))
+}
+
+fn base16(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the run in order; the second one at once, and the kernel ends

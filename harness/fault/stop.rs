@@ -6,9 +6,11 @@
 //! neither process nor manifest, and cleans up what is left of the pod.
 //!
 //! What else it changes: the kubelet of that node stands still from just before the signal to the
-//! end of the process. For SIGKILL these are milliseconds; a component that takes long to end by
-//! SIGTERM keeps the kubelet still as long, and after 40 to 50 s the node would be `NotReady`. The
-//! pod's mirror in the API is deleted while the component is held down.
+//! end of the process. For SIGKILL these are milliseconds. On SIGTERM an apiserver closes its port
+//! and takes its address away at once, but its process waits up to 60 s for the watches of its
+//! clients. Here it gets 20 s, then SIGKILL: the kubelet's own grace is 30 s, but a kubelet that
+//! stands still for so long may be taken for dead (`--node-monitor-grace-period`, 40 s up to 1.31).
+//! The pod's mirror in the API is deleted while the component is held down.
 
 use std::time::Duration;
 
@@ -19,10 +21,14 @@ use super::process::{checked, pattern, running, until};
 use super::{Issued, Primitive, Proof, manifest, record, recorded};
 use crate::cluster::client::{Access, Vantage};
 use crate::cluster::{ClusterError, Command};
-use crate::scenario::{Component, Stop};
+use crate::scenario::{Component, Signal, Stop};
 
-/// An apiserver drains for up to its `--request-timeout` of 60 s on SIGTERM.
-const DEATH: Duration = Duration::from_secs(90);
+/// How long a process may take from SIGTERM to its end.
+const GRACE: Duration = Duration::from_secs(20);
+
+/// From the signal to a port that refuses. The kernel takes a big process apart in milliseconds,
+/// on a busy machine in seconds.
+const DEATH: Duration = Duration::from_secs(30);
 
 /// The kubelet sees the manifest by inotify, at the latest when it lists its folder again
 /// (`fileCheckFrequency`, 20 s), and waits for the old pod's end before it starts the new one.
@@ -48,32 +54,45 @@ pkill -STOP -f "$3" || { echo "no kubelet to freeze" >&2; exit 1; }
 mv "$1" "$2"
 "#;
 
-/// Sends the signal ($2) to the process ($1), waits up to $3 periods of 20 ms for its end, and
-/// lets the kubelet ($4) go on, whatever came of it. A zombie is gone, too.
+/// Sends the signal ($2) to the process ($1), waits for its end, after $3 periods of 20 ms with
+/// SIGKILL, and then lets the kubelet ($4) go on. It answers at once if the signal is SIGTERM. A
+/// process is gone when its last thread is: the first may end before the others close its ports.
 const SIGNAL: &str = r#"
 pids=$(pgrep -f "$1") || { pkill -CONT -f "$4"; echo "no process to signal" >&2; exit 1; }
-kill -s "$2" $pids
-left=$3
-while [ "$left" -gt 0 ]; do
-    alive=
+ended() {
     for pid in $pids; do
-        case $(sed 's/.*) //' /proc/$pid/stat 2>/dev/null) in ''|Z*|X*) ;; *) alive=$pid ;; esac
+        case $(sed 's/.*) //' /proc/$pid/stat 2>/dev/null) in
+            '') ;;
+            Z*|X*) [ "$(ls /proc/$pid/task 2>/dev/null | wc -l)" -le 1 ] || return 1 ;;
+            *) return 1 ;;
+        esac
     done
-    [ -n "$alive" ] || break
-    sleep 0.02
-    left=$((left - 1))
-done
-pkill -CONT -f "$4"
-[ -z "$alive" ] || { echo "process $alive did not end" >&2; exit 1; }
+}
+finish() {
+    left=$1
+    until ended; do
+        [ "$left" -ne 0 ] || kill -s KILL $pids
+        sleep 0.02
+        left=$((left - 1))
+    done
+    pkill -CONT -f "$2"
+}
+kill -s "$2" $pids
+if [ "$2" = TERM ]; then finish "$3" "$4" >/dev/null 2>&1 & else finish "$3" "$4"; fi
 "#;
 
 /// Says whether the manifest ($1) is away and held ($2).
 const HELD: &str = r#"[ ! -e "$1" ] && [ -e "$2" ]"#;
 
-/// Brings the manifest back if it is held, and lets the kubelet go on if it is frozen.
+/// Brings the manifest back if it is held, after the end of what is left of the process ($4), and
+/// lets the kubelet go on if it is frozen.
 const RELEASE: &str = r#"
 set -eu
-if [ -e "$2" ]; then mv "$2" "$1"; fi
+if [ -e "$2" ]; then
+    pkill -KILL -f "$4" || true
+    while pgrep -f "$4" >/dev/null; do sleep 0.02; done
+    mv "$2" "$1"
+fi
 pkill -CONT -f "$3" || { echo "no kubelet to wake" >&2; exit 1; }
 sha256sum <"$1" | cut -d ' ' -f 1
 "#;
@@ -102,20 +121,26 @@ impl Stop {
         checked(&**node, Command::script(HOLD, self.places()), "hold the manifest").await?;
         let [.., kubelet] = self.places();
         let process = pattern(self.component.name());
-        let periods = (DEATH.as_millis() / 20).to_string();
+        let periods = (GRACE.as_millis() / 20).to_string();
         let signal = self.signal.name().to_owned();
-        let kill =
-            Command::script(SIGNAL, [process, signal, periods, kubelet]).timeout(DEATH + DEATH / 2);
+        let kill = Command::script(SIGNAL, [process, signal, periods, kubelet]).timeout(DEATH);
         issued();
-        checked(&**node, kill, "send the signal").await.map(drop)
+        checked(&**node, kill, "send the signal").await?;
+        until(DEATH, || async { Ok(self.look(access).await?.err()) }).await
     }
 
     async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
         let node = access.node(self.on)?;
         let what = self.component.name();
-        if let Some(process) = running(&**node, self.component).await?.first() {
-            return Ok(Err(format!("{what} runs on {} as process {}", self.on, process.pid)));
-        }
+        let process = match running(&**node, self.component).await?.first() {
+            None => format!("no process {what} on {}", self.on),
+            Some(process) if self.signal == Signal::Term => {
+                format!("process {} of {what} on {} is draining", process.pid, self.on)
+            }
+            Some(process) => {
+                return Ok(Err(format!("{what} runs on {} as process {}", self.on, process.pid)));
+            }
+        };
         let held = node.run(Command::script(HELD, self.places())).await?.code == 0;
         if !held {
             return Ok(Err(format!("the manifest of {what} on {} is not held", self.on)));
@@ -136,7 +161,7 @@ impl Stop {
             return Ok(Err(format!("the kubelet beside it is not reached at {control}: {error}")));
         }
         Ok(Ok(vec![
-            format!("no process {what} on {}, its manifest is held", self.on),
+            format!("{process}, its manifest is held"),
             format!("{at} refuses connections"),
             format!("the kubelet beside it accepts them at {control}"),
         ]))
@@ -155,7 +180,9 @@ impl Stop {
     async fn release(&self, before: Before, access: &Access) -> Result<(), ClusterError> {
         let node = access.node(self.on)?;
         let (what, on) = (self.component.name(), self.on);
-        let release = Command::script(RELEASE, self.places());
+        let process = pattern(self.component.name());
+        let arguments = self.places().into_iter().chain([process]);
+        let release = Command::script(RELEASE, arguments).timeout(DEATH);
         let found = checked(&**node, release, "bring the manifest back").await?.text();
         if found != before.sha256 {
             let wanted = before.sha256;
@@ -255,16 +282,17 @@ mod tests {
         assert!(sh(HOLD, &places).0);
         assert_eq!(state(&kubelet), "T");
         assert!(sh(HELD, &places).0);
-        assert!(sh(SIGNAL, &[&component_pattern, "TERM", "100", &kubelet_pattern]).0);
+        assert!(sh(SIGNAL, &[&component_pattern, "KILL", "100", &kubelet_pattern]).0);
         assert_eq!(state(&component), "Z");
         assert_eq!(state(&kubelet), "S", "the kubelet goes on");
 
         // Reverted twice, the second time with nothing to do; the hash is that of `pod`.
         let hash = sh("printf pod | sha256sum | cut -d ' ' -f 1", &[]).1;
+        component.wait().unwrap();
+        let places = [manifest.as_str(), &held, &kubelet_pattern, &component_pattern];
         let released = [sh(RELEASE, &places), sh(RELEASE, &places)];
         kubelet.kill().unwrap();
         kubelet.wait().unwrap();
-        component.wait().unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(released, [(true, hash.clone()), (true, hash)]);
     }

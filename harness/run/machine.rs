@@ -433,10 +433,11 @@ impl Machine {
         if self.trackers[id].is_throughout() {
             return None;
         }
-        let measured = self.trackers[id].met().map(|held| Measured {
-            time: held.at.saturating_sub(issued),
-            uncertainty: self.uncertainty,
-            resolution: held.resolution,
+        let measured = self.trackers[id].met().map(|held| {
+            let time = held.at.saturating_sub(issued);
+            // What is seen before the proof is complete is uncertain by no more than itself.
+            let uncertainty = self.uncertainty.min(time);
+            Measured { time, uncertainty, resolution: held.resolution }
         });
         slowest.take(measured);
         measured

@@ -83,16 +83,9 @@ impl Manifest {
                 Ok((name, Contents { size, sha256, mode }))
             })
             .collect::<Result<_, CacheError>>()?;
-        let text = serde_json::to_vec(&tree).map_err(|source| CacheError::Describe {
-            path: dir.join(ENTRY),
-            source,
-        })?;
-        Ok(Self {
-            format: FORMAT,
-            digest: hex(&Sha256::digest(text)),
-            provenance,
-            tree,
-        })
+        let text = serde_json::to_vec(&tree)
+            .map_err(|source| CacheError::Describe { path: dir.join(ENTRY), source })?;
+        Ok(Self { format: FORMAT, digest: hex(&Sha256::digest(text)), provenance, tree })
     }
 
     /// Reads `entry.json`.
@@ -114,9 +107,7 @@ impl Manifest {
         let mut stamps = BTreeMap::new();
         for name in self.tree.files.keys() {
             let path = dir.join(name);
-            let file = path
-                .symlink_metadata()
-                .map_err(io_error("look at", &path))?;
+            let file = path.symlink_metadata().map_err(io_error("look at", &path))?;
             stamps.insert(name, Stamp::from(&file));
         }
         // Aside and renamed: another process may be reading the old ones.
@@ -147,9 +138,7 @@ impl Manifest {
         self.skeleton(dir)?;
         self.tree.files.par_iter().try_for_each(|(name, contents)| {
             let path = dir.join(name);
-            let file = path
-                .symlink_metadata()
-                .map_err(|e| format!("{name}: {e}"))?;
+            let file = path.symlink_metadata().map_err(|e| format!("{name}: {e}"))?;
             if !file.is_file() || permissions(&file) != contents.mode {
                 return Err(format!("{name}: not the file that it was"));
             }
@@ -189,6 +178,7 @@ impl Manifest {
 }
 
 /// Notes that the entry was used.
+#[expect(clippy::disallowed_methods, reason = "the time of a file, not a duration")]
 pub(super) fn touch(dir: &Path) {
     // Only pruning looks at it: a cache that can only be read is as good.
     if let Ok(file) = File::options().append(true).open(dir.join(STAMPS)) {
@@ -215,18 +205,10 @@ fn walk(
     for item in dir.read_dir().map_err(io_error("read", dir))? {
         let item = item.map_err(io_error("read", dir))?;
         let path = item.path();
-        let unsupported = |why| CacheError::Unsupported {
-            path: path.clone(),
-            why,
-        };
+        let unsupported = |why| CacheError::Unsupported { path: path.clone(), why };
         let name = item.file_name().into_string();
-        let name = format!(
-            "{prefix}{}",
-            name.map_err(|_| unsupported("its name is not UTF-8"))?
-        );
-        let about = path
-            .symlink_metadata()
-            .map_err(io_error("look at", &path))?;
+        let name = format!("{prefix}{}", name.map_err(|_| unsupported("its name is not UTF-8"))?);
+        let about = path.symlink_metadata().map_err(io_error("look at", &path))?;
         if about.is_dir() {
             walk(&path, &format!("{name}/"), tree, files)?;
             tree.directories.insert(name, permissions(&about));
@@ -243,10 +225,8 @@ fn walk(
 }
 
 fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CacheError> {
-    let text = serde_json::to_vec(value).map_err(|source| CacheError::Describe {
-        path: path.to_owned(),
-        source,
-    })?;
+    let text = serde_json::to_vec(value)
+        .map_err(|source| CacheError::Describe { path: path.to_owned(), source })?;
     std::fs::write(path, text).map_err(io_error("write", path))
 }
 
@@ -270,9 +250,7 @@ fn hash(path: &Path) -> std::io::Result<(u64, String)> {
 /// # Errors
 /// [`CacheError::Io`] if it can't be read.
 pub fn sha256_of(path: &Path) -> Result<String, CacheError> {
-    hash(path)
-        .map(|(_, sha256)| sha256)
-        .map_err(io_error("read", path))
+    hash(path).map(|(_, sha256)| sha256).map_err(io_error("read", path))
 }
 
 /// Lower-case hexadecimal.

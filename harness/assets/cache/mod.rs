@@ -81,11 +81,7 @@ pub enum CacheError {
 /// Gives an I/O error what was tried and where.
 fn io_error(action: &'static str, path: &Path) -> impl FnOnce(io::Error) -> CacheError {
     let path = path.to_owned();
-    move |source| CacheError::Io {
-        action,
-        path,
-        source,
-    }
+    move |source| CacheError::Io { action, path, source }
 }
 
 /// A folder of entries.
@@ -196,15 +192,10 @@ impl Slot {
         for name in [kind, key] {
             let fits = |c: char| c.is_ascii_alphanumeric() || "._-+".contains(c);
             if name.is_empty() || name.starts_with('.') || !name.chars().all(fits) {
-                return Err(CacheError::BadName {
-                    name: name.to_owned(),
-                });
+                return Err(CacheError::BadName { name: name.to_owned() });
             }
         }
-        Ok(Self {
-            folder: root.join(kind),
-            key: key.to_owned(),
-        })
+        Ok(Self { folder: root.join(kind), key: key.to_owned() })
     }
 
     fn dir(&self) -> PathBuf {
@@ -221,11 +212,7 @@ impl Slot {
             let manifest = Manifest::read(&dir).ok()?;
             manifest.looks_unchanged(&dir).then(|| {
                 manifest::touch(&dir);
-                Entry {
-                    dir,
-                    manifest,
-                    _in_use: in_use,
-                }
+                Entry { dir, manifest, _in_use: in_use }
             })
         })
         .await
@@ -252,10 +239,7 @@ impl Slot {
                 },
                 Err(damage) => damage,
             };
-            progress.warning(format!(
-                "{} is damaged ({damage}): made again",
-                dir.display()
-            ));
+            progress.warning(format!("{} is damaged ({damage}): made again", dir.display()));
             slot.discard(&dir)?;
             Ok(None)
         })
@@ -343,11 +327,7 @@ impl Slot {
 
 fn open(dir: PathBuf, manifest: Manifest) -> Result<Entry, CacheError> {
     let in_use = hold(&dir).map_err(io_error("hold", &dir))?;
-    Ok(Entry {
-        dir,
-        manifest,
-        _in_use: in_use,
-    })
+    Ok(Entry { dir, manifest, _in_use: in_use })
 }
 
 /// Marks an entry as in use until the file is closed.

@@ -59,12 +59,7 @@ impl Apt {
     /// Downloads packages and all that they depend on.
     pub(super) async fn download(&self, packages: &[&str]) -> Result<Vec<Archive>, AssetError> {
         let mut command = self.get();
-        command.args([
-            "install",
-            "--download-only",
-            "--no-install-recommends",
-            "-y",
-        ]);
+        command.args(["install", "--download-only", "--no-install-recommends", "-y"]);
         output(command.args(packages), "apt-get install --download-only").await?;
         let folder = self.folder.join("cache/archives");
         let mut archives = Vec::new();
@@ -82,10 +77,7 @@ impl Apt {
         command.args(["install", "--simulate", "--no-install-recommends", "-y"]);
         let said = output(command.args(packages), "apt-get install --simulate").await?;
         let names = said.lines().filter_map(|line| line.strip_prefix("Inst "));
-        Ok(names
-            .filter_map(|line| line.split_whitespace().next())
-            .map(str::to_owned)
-            .collect())
+        Ok(names.filter_map(|line| line.split_whitespace().next()).map(str::to_owned).collect())
     }
 
     /// Takes its folder away.
@@ -149,19 +141,14 @@ impl Archive {
             name: self.package.clone(),
             version: self.version.clone(),
             sha256: sha256_of(&self.path)?,
-            origin: Origin::Package {
-                distribution: codename.to_owned(),
-            },
+            origin: Origin::Package { distribution: codename.to_owned() },
         })
     }
 }
 
 /// What a command writes to standard output, if it goes well.
 async fn output(command: &mut Command, name: &str) -> Result<String, AssetError> {
-    command
-        .stdin(Stdio::null())
-        .kill_on_drop(true)
-        .env("LC_ALL", "C");
+    command.stdin(Stdio::null()).kill_on_drop(true).env("LC_ALL", "C");
     let output = command.output().await.map_err(|source| AssetError::Spawn {
         command: format!("{name} (a Debian or Ubuntu is wanted)"),
         source,

@@ -10,12 +10,8 @@ use tokio::process::Command;
 use crate::assets::error::{AssetError, checked, io_error};
 
 /// The top of every distribution that is supported: /usr is merged.
-const LINKS: &[(&str, &str)] = &[
-    ("bin", "usr/bin"),
-    ("lib", "usr/lib"),
-    ("lib64", "usr/lib64"),
-    ("sbin", "usr/sbin"),
-];
+const LINKS: &[(&str, &str)] =
+    &[("bin", "usr/bin"), ("lib", "usr/lib"), ("lib64", "usr/lib64"), ("sbin", "usr/sbin")];
 const DIRECTORIES: &[&str] = &[
     "dev",
     "etc",
@@ -60,10 +56,7 @@ const ALTERNATIVES: &[(&str, &str)] = &[
 const FILES: &[(&str, &str)] = &[
     ("etc/group", "root:x:0:\nnogroup:x:65534:\n"),
     ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-    (
-        "etc/nsswitch.conf",
-        "passwd: files\ngroup: files\nhosts: files dns\n",
-    ),
+    ("etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n"),
     (
         "etc/passwd",
         "root:x:0:0:root:/root:/bin/bash\nnobody:x:65534:65534:nobody:/:/usr/sbin/nologin\n",
@@ -90,16 +83,10 @@ pub(super) async fn unpack(package: &Path, root: &Path) -> Result<(), AssetError
             .kill_on_drop(true)
             .stderr(Stdio::piped())
             .spawn()
-            .map_err(|source| AssetError::Spawn {
-                command: name.to_owned(),
-                source,
-            })
+            .map_err(|source| AssetError::Spawn { command: name.to_owned(), source })
     };
     let mut reader = spawn(
-        Command::new("dpkg-deb")
-            .arg("--fsys-tarfile")
-            .arg(package)
-            .stdout(Stdio::piped()),
+        Command::new("dpkg-deb").arg("--fsys-tarfile").arg(package).stdout(Stdio::piped()),
         "dpkg-deb",
     )?;
     let broken = io_error("unpack", package);
@@ -109,12 +96,7 @@ pub(super) async fn unpack(package: &Path, root: &Path) -> Result<(), AssetError
     let archive: Stdio = archive.try_into().map_err(broken)?;
     let writer = spawn(
         Command::new("tar")
-            .args([
-                "-x",
-                "--keep-directory-symlink",
-                "--no-same-owner",
-                "--no-same-permissions",
-            ])
+            .args(["-x", "--keep-directory-symlink", "--no-same-owner", "--no-same-permissions"])
             .args(LEFT_OUT)
             .arg("-C")
             .arg(root)
@@ -147,8 +129,7 @@ pub(super) fn finish(root: &Path, needs: &[&str]) -> Result<(), AssetError> {
     }
     for name in needs {
         let path = root.join(name);
-        path.metadata()
-            .map_err(io_error("find what a node needs:", &path))?;
+        path.metadata().map_err(io_error("find what a node needs:", &path))?;
     }
     Ok(())
 }

@@ -13,13 +13,21 @@ use crate::scenario::Component;
 
 /// What differs from a cluster that `kubeadm init` and `kubeadm join` make on machines of their
 /// own, in words.
-pub(super) const DEPARTURES: [&str; 8] = [
-    "kubelet: cgroupsPerQOS false, enforceNodeAllocatable none, feature gate KubeletInUserNamespace: \
-     a user namespace has no cgroups to give, so pods have no limits",
-    "kubelet: localStorageCapacityIsolation false, eviction and image garbage collection \
-     off: the nodes share the host's disk",
+pub(super) const DEPARTURES: [&str; 13] = [
+    "kubelet: cgroupsPerQOS false, enforceNodeAllocatable [], feature gate \
+     KubeletInUserNamespace, failCgroupV1 false: a user namespace has no cgroups to give, so pods \
+     have no limits",
+    "kubelet: localStorageCapacityIsolation false, eviction by disk and image garbage collection \
+     off, failSwapOn false: disk and swap are the host's",
+    "kubelet: cgroupDriver cgroupfs, resolvConf /etc/resolv.conf, node-ip by flag",
+    "nodes: the disk is memory (a tmpfs), so etcd's fsync costs nothing; containerd's folder is on \
+     the host's disk",
+    "nodes: no DNS server outside the cluster, a default route to a dead end, and Service addresses \
+     that kube-proxy has not translated are rejected",
     "containerd: disable_cgroup, disable_apparmor, restrict_oom_score_adj; runc through a wrapper \
      that takes rlimits, negative OOM scores, cgroup mounts and devpts's gid out",
+    "containerd, runc, the CNI plugins and haproxy are the distribution's",
+    "pause is catatonit -P",
     "kube-proxy: conntrack limits and timeouts 0 (left as they are)",
     "etcd members start together with a static initial-cluster instead of joining one by one",
     "masters are initialised by kubeadm init's phases each, with shared CAs; workers get their \
@@ -208,7 +216,7 @@ pub(super) fn haproxy<'a>(masters: impl Iterator<Item = &'a Machine>) -> String 
 }
 
 /// Starts the kubelet as kubeadm's unit file for systemd does: with the flags that kubeadm wrote.
-pub(super) const KUBELET: &str = r#"
+pub(super) const KUBELET: &str = r"
 [ ! -f /var/lib/kubelet/kubeadm-flags.env ] || . /var/lib/kubelet/kubeadm-flags.env
 exec kubelet --kubeconfig=/etc/kubernetes/kubelet.conf --config=/var/lib/kubelet/config.yaml $KUBELET_KUBEADM_ARGS
-"#;
+";

@@ -10,7 +10,7 @@ use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 
 use super::layout::CONTROL;
-use super::{LOCK, sys};
+use super::{KUBECONFIG, LOCK, sys};
 use crate::assets::Cache;
 use crate::cluster::ClusterError;
 
@@ -24,7 +24,10 @@ pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
 /// # Errors
 /// If no lab runs, the lab has no such node, or its namespaces can't be entered.
 pub fn enter(node: &str) -> Result<i32, ClusterError> {
-    let pid = node_process(node)?;
+    let folder = newest_lab()?;
+    let pid = node_process(&folder, node)?;
+    let administrator = fs::read(folder.join(KUBECONFIG))
+        .map_err(|error| ClusterError::caused("read the lab's kubeconfig", error))?;
     let failed = |what: &str| {
         let what = format!("{what} of {node}");
         move |error: nix::Error| ClusterError::caused(what, error)
@@ -46,30 +49,34 @@ pub fn enter(node: &str) -> Result<i32, ClusterError> {
         setns(space, *kind).map_err(failed("enter a namespace"))?;
     }
     // Only a child is in the PID namespace.
-    match sys::fork().map_err(failed("fork into the PID namespace"))? {
-        Some(child) => Ok(match waitpid(child, None) {
+    if let Some(child) = sys::fork().map_err(failed("fork into the PID namespace"))? {
+        return Ok(match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => code,
             _ => 1,
-        }),
-        None => {
-            let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
-            let error = Command::new("/bin/bash")
-                .env_clear()
-                .env("PATH", CONTROL.path)
-                .env("HOME", "/root")
-                .env("TERM", term)
-                .env("PS1", format!("[{node} \\w]# "))
-                .env("KUBECONFIG", "/etc/kubernetes/admin.conf")
-                .current_dir("/root")
-                .exec();
-            Err(ClusterError::caused(format!("start a shell on {node}"), error))
-        }
+        });
     }
+    // A worker has no administrator's kubeconfig of its own.
+    let kubeconfig = "/run/admin.conf";
+    fs::write(kubeconfig, administrator)
+        .map_err(|error| ClusterError::caused(format!("write {kubeconfig} on {node}"), error))?;
+    let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
+    let error = Command::new("/bin/bash")
+        .env_clear()
+        .env("PATH", CONTROL.path)
+        .env("HOME", "/root")
+        .env("TERM", term)
+        .env("PS1", format!("[{node} \\w]# "))
+        .env("KUBECONFIG", kubeconfig)
+        .current_dir("/root")
+        .exec();
+    Err(ClusterError::caused(format!("start a shell on {node}"), error))
 }
 
 /// The first process of a node of the lab that was started last, as the host numbers it.
-fn node_process(node: &str) -> Result<i32, ClusterError> {
-    let outer = newest_lab()?;
+fn node_process(folder: &Path, node: &str) -> Result<i32, ClusterError> {
+    let none = || ClusterError::new("the lab is only just starting");
+    let outer = fs::read_to_string(folder.join(LOCK)).ok();
+    let outer = outer.and_then(|pid| pid.trim().parse().ok()).ok_or_else(none)?;
     let inits = children(outer)?;
     let mut names = Vec::new();
     for init in inits {
@@ -97,22 +104,17 @@ fn children(pid: i32) -> Result<Vec<i32>, ClusterError> {
     Ok(text.split_whitespace().filter_map(|number| number.parse().ok()).collect())
 }
 
-/// The outer process of the running lab whose folder is the newest.
-fn newest_lab() -> Result<i32, ClusterError> {
-    let cache = Cache::from_env()
-        .map_err(|error| ClusterError::caused("find the cache folder", error))?;
+/// The folder of the running lab that was started last.
+fn newest_lab() -> Result<PathBuf, ClusterError> {
+    let cache =
+        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
     let folders = fs::read_dir(cache.root().join("labs")).into_iter().flatten().flatten();
-    let mut running: Vec<(std::time::SystemTime, PathBuf)> = folders
-        .filter_map(|entry| {
-            let lock = entry.path().join(LOCK);
-            let free = File::open(&lock).ok()?.try_lock().is_ok();
-            (!free).then_some((entry.metadata().ok()?.modified().ok()?, lock))
-        })
-        .collect();
-    running.sort();
+    let running = folders.filter_map(|entry| {
+        let free = File::open(entry.path().join(LOCK)).ok()?.try_lock().is_ok();
+        (!free).then_some((entry.metadata().ok()?.modified().ok()?, entry.path()))
+    });
     let none = || ClusterError::new("no lab is running: start one with `outage up`");
-    let (_, lock) = running.last().ok_or_else(none)?;
-    fs::read_to_string(lock).ok().and_then(|pid| pid.trim().parse().ok()).ok_or_else(none)
+    running.max().map(|(_, folder)| folder).ok_or_else(none)
 }
 
 /// Tries, in namespaces of their own that end with the trial, whether this machine allows what a
@@ -156,9 +158,11 @@ fn try_all() -> Result<i32, String> {
             | CloneFlags::CLONE_NEWUTS,
     )
     .map_err(|error| format!("make namespaces: {error}"))?;
-    for (file, text) in
-        [("setgroups", "deny".into()), ("uid_map", format!("0 {uid} 1")), ("gid_map", format!("0 {gid} 1"))]
-    {
+    for (file, text) in [
+        ("setgroups", "deny".into()),
+        ("uid_map", format!("0 {uid} 1")),
+        ("gid_map", format!("0 {gid} 1")),
+    ] {
         fs::write(format!("/proc/self/{file}"), text)
             .map_err(|error| format!("write {file}: {error}"))?;
     }

@@ -42,7 +42,7 @@ impl<T, E: std::fmt::Display> Doing<T> for Result<T, E> {
 /// control socket is descriptor 0. Returns the exit code of the outer process, which only waits.
 pub(crate) fn main(paths: &str) -> i32 {
     let control = sys::take_stdin();
-    match outer(&control, paths) {
+    match outer() {
         Ok(Some(child)) => {
             drop(control);
             match waitpid(child, None) {
@@ -50,7 +50,7 @@ pub(crate) fn main(paths: &str) -> i32 {
                 _ => 1,
             }
         }
-        Ok(None) => inner(control, paths),
+        Ok(None) => inner(&control, paths),
         Err(error) => fail(&control, error),
     }
 }
@@ -64,7 +64,7 @@ fn fail(control: &OwnedFd, error: SetupError) -> i32 {
 
 /// Leaves the terminal's session, makes the namespaces and forks the first process of the new PID
 /// namespace: `None` in that process.
-fn outer(control: &OwnedFd, _paths: &str) -> Result<Option<Pid>, SetupError> {
+fn outer() -> Result<Option<Pid>, SetupError> {
     setsid().doing(|| "start a session".into())?;
     let (uid, gid) = (getuid(), getgid());
     unshare(
@@ -82,11 +82,10 @@ fn outer(control: &OwnedFd, _paths: &str) -> Result<Option<Pid>, SetupError> {
     map("setgroups", "deny".into())?;
     map("uid_map", format!("0 {uid} 1"))?;
     map("gid_map", format!("0 {gid} 1"))?;
-    let _ = control;
     sys::fork().doing(|| "fork".into())
 }
 
-fn inner(control: OwnedFd, paths: &str) -> i32 {
+fn inner(control: &OwnedFd, paths: &str) -> i32 {
     let setup = || -> Result<Server, SetupError> {
         sys::die_with_parent().doing(|| "ask to die with the parent".into())?;
         let paths: LabPaths = serde_json::from_str(paths).doing(|| "read the paths".into())?;
@@ -97,17 +96,12 @@ fn inner(control: OwnedFd, paths: &str) -> i32 {
     };
     match setup() {
         Ok(server) => server.run(),
-        Err(error) => fail(&control, error),
+        Err(error) => fail(control, error),
     }
 }
 
 /// Runs a node's first process in the forked child.
-fn node_main(
-    control: &OwnedFd,
-    spec: &NodeSpec,
-    unshared: &OwnedFd,
-    connected: &OwnedFd,
-) -> i32 {
+fn node_main(control: &OwnedFd, spec: &NodeSpec, unshared: &OwnedFd, connected: &OwnedFd) -> i32 {
     let setup = || -> Result<Server, SetupError> {
         unshare(
             CloneFlags::CLONE_NEWNS
@@ -148,8 +142,7 @@ impl Server {
     fn new(control: OwnedFd) -> Result<Self, SetupError> {
         let mut mask = SigSet::empty();
         mask.add(Signal::SIGCHLD);
-        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None)
-            .doing(|| "block SIGCHLD".into())?;
+        sigprocmask(SigmaskHow::SIG_SETMASK, Some(&mask), None).doing(|| "block SIGCHLD".into())?;
         let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC | SfdFlags::SFD_NONBLOCK)
             .doing(|| "watch SIGCHLD".into())?;
         let server = Self {
@@ -224,9 +217,7 @@ impl Server {
             Request::Spawn { id, argv, env } => (id, spawn(&argv, &env, descriptors)),
             Request::PowerOn { id, node } => (id, self.power_on(&node, descriptors)),
             Request::Signal { id, signal } => {
-                if let (Some(pid), Ok(signal)) =
-                    (self.running.get(&id), Signal::try_from(signal))
-                {
+                if let (Some(pid), Ok(signal)) = (self.running.get(&id), Signal::try_from(signal)) {
                     // It may have gone a moment ago: then there is nothing left to signal.
                     let _ = killpg(Pid::from_raw(*pid), signal);
                 }
@@ -241,9 +232,7 @@ impl Server {
                 );
                 return match made {
                     Ok(made) => self.reply(&Reply::Socket { id }, &[&made]),
-                    Err(error) => {
-                        self.reply(&Reply::Failed { id, why: error.to_string() }, &[])
-                    }
+                    Err(error) => self.reply(&Reply::Failed { id, why: error.to_string() }, &[]),
                 };
             }
         };
@@ -258,11 +247,7 @@ impl Server {
     }
 
     /// Forks a node: the child is the first process of a PID namespace of its own.
-    fn power_on(
-        &mut self,
-        node: &NodeSpec,
-        descriptors: Vec<OwnedFd>,
-    ) -> Result<i32, SetupError> {
+    fn power_on(&mut self, node: &NodeSpec, descriptors: Vec<OwnedFd>) -> Result<i32, SetupError> {
         let [control] = <[OwnedFd; 1]>::try_from(descriptors)
             .map_err(|_| SetupError("a node needs one control socket".into()))?;
         if !self.disks.contains(&node.name) {

@@ -42,6 +42,9 @@ pub(super) mod network {
 
     /// Every node's default route: a dead end.
     pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
+    /// Where the dead end's own default route leads: kubeadm wants one. What nodes send there is
+    /// dropped before, since the dead end does not forward.
+    const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 77, 255, 254);
     /// The load balancer before the apiservers.
     pub const LOAD_BALANCER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
     /// The addresses of all pods.
@@ -75,7 +78,7 @@ pub(super) mod network {
              addr add {GATEWAY}/16 dev br0\n\
              addr add {LOAD_BALANCER}/16 dev br0\n\
              link set br0 up\n\
-             route add blackhole default\n"
+             route add default via {NOBODY}\n"
         )
     }
 
@@ -90,8 +93,8 @@ pub(super) mod network {
     }
 
     /// `nft -f` lines run in a node's namespace. What is sent to a Service that kube-proxy has not
-    /// (yet) translated is refused at once, as kind's nodes do: silence would cost a client that
-    /// started a moment too early its whole time-out.
+    /// (yet) translated is refused at once: silence would cost a client that started a moment too
+    /// early its whole time-out.
     pub fn node_rules() -> String {
         let refuse = format!("ip daddr {SERVICES} oifname \"eth0\" reject");
         format!(

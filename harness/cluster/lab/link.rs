@@ -249,9 +249,10 @@ impl Link {
         timeout: Duration,
     ) -> Result<std::io::Result<TcpStream>, ClusterError> {
         let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let fd = self.ask(id, &Request::Socket { id }, &[]).await?.map_err(|why| {
-            ClusterError::new(format!("make a socket on {}: {why}", self.name))
-        })?;
+        let fd = self
+            .ask(id, &Request::Socket { id }, &[])
+            .await?
+            .map_err(|why| ClusterError::new(format!("make a socket on {}: {why}", self.name)))?;
         let Some(fd) = fd else {
             return Err(ClusterError::new(format!("{} sent no socket", self.name)));
         };
@@ -331,9 +332,8 @@ impl Drop for KillOnDrop<'_> {
 }
 
 async fn read_all(socket: Arc<UnixDatagram>, waiting: Arc<Waiting>) {
-    let next = || {
-        sys::receive(socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT).map_err(std::io::Error::from)
-    };
+    let next =
+        || sys::receive(socket.as_raw_fd(), MsgFlags::MSG_DONTWAIT).map_err(std::io::Error::from);
     while let Ok((bytes, descriptors)) = socket.async_io(Interest::READABLE, next).await {
         if bytes.is_empty() {
             break;

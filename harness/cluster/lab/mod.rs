@@ -4,7 +4,7 @@
 //! # Guarantees
 //! Everything a lab starts lives in one PID namespace whose first process leaves when the harness
 //! is gone; its network and its mounts go with it. On the host a lab leaves one folder under the
-//! cache, which [`Lab::end`] removes, or the next start if this harness was killed.
+//! cache, which [`Cluster::delete`] removes, or the next start if this harness was killed.
 
 mod config;
 mod enter;
@@ -51,6 +51,9 @@ pub const RUNC_NAME: &str = "outage-runc";
 
 /// Locked as long as the lab's harness lives; holds the number of the lab's outer process.
 const LOCK: &str = "lock";
+
+/// The administrator's kubeconfig, for [`enter`].
+const KUBECONFIG: &str = "kubeconfig";
 
 /// What kind of cluster a lab should be.
 #[derive(Debug, Clone)]
@@ -222,7 +225,7 @@ impl Lab {
         self.folder.join("nodes").join(&machine.name).join("containerd")
     }
 
-    fn spec(&self, machine: &Machine, machines: &[Machine]) -> NodeSpec {
+    fn spec(machine: &Machine, machines: &[Machine]) -> NodeSpec {
         let peers = machines.iter().map(|peer| peer.number);
         NodeSpec {
             name: machine.name.clone(),
@@ -289,9 +292,7 @@ impl Lab {
         if let Some(mut init) = init {
             let ended = tokio::time::timeout(Duration::from_secs(20), init.wait()).await;
             if ended.is_err() {
-                init.kill()
-                    .await
-                    .map_err(|error| ClusterError::caused("kill the lab", error))?;
+                init.kill().await.map_err(|error| ClusterError::caused("kill the lab", error))?;
             }
         }
         if self.folder.exists() {
@@ -306,9 +307,7 @@ impl Lab {
 impl Drop for Lab {
     /// The last resort: the processes end because their socket closes.
     fn drop(&mut self) {
-        if let Some(control) =
-            self.control.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
+        if let Some(control) = self.control.lock().unwrap_or_else(PoisonError::into_inner).take() {
             control.close();
         }
     }
@@ -336,10 +335,7 @@ impl Cluster for Lab {
         to: SocketAddr,
         timeout: Duration,
     ) -> BoxFuture<'_, Result<std::io::Result<TcpStream>, ClusterError>> {
-        async move {
-            self.control()?.connect(to, timeout).await
-        }
-        .boxed()
+        async move { self.control()?.connect(to, timeout).await }.boxed()
     }
 
     fn provenance(&self) -> Vec<(String, String)> {
@@ -389,8 +385,12 @@ fn remove_abandoned(labs: &Path, progress: &Progress) {
         let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
         if lock.try_lock().is_ok() {
             match remove_tree(&folder) {
-                Ok(()) => progress.notice(format!("removed {}: its run was killed", folder.display())),
-                Err(error) => progress.warning(format!("can't remove {}: {error}", folder.display())),
+                Ok(()) => {
+                    progress.notice(format!("removed {}: its run was killed", folder.display()));
+                }
+                Err(error) => {
+                    progress.warning(format!("can't remove {}: {error}", folder.display()));
+                }
             }
         }
     }

@@ -80,8 +80,7 @@ impl LabNode {
         })?;
         let init = self.lab.power_on(self.spec.clone(), theirs).await?;
         let link = Link::open(&self.machine.name, ours).await?;
-        let running =
-            Running { link, init, services: Mutex::new(Vec::new()) };
+        let running = Running { link, init, services: Mutex::new(Vec::new()) };
         *self.machine_on.write().await = Some(Arc::new(running));
         Ok(())
     }
@@ -155,9 +154,7 @@ impl LabNode {
     ) -> Result<Arc<Supervised>, ClusterError> {
         let (name, argv): (_, Vec<String>) = match service {
             Service::Containerd => ("containerd", vec!["containerd".into()]),
-            Service::Kubelet => {
-                ("kubelet", vec!["sh".into(), "-c".into(), config::KUBELET.into()])
-            }
+            Service::Kubelet => ("kubelet", vec!["sh".into(), "-c".into(), config::KUBELET.into()]),
         };
         let log = self.logs.join(format!("{name}.log"));
         let streams = log_streams(&log)?;
@@ -191,7 +188,10 @@ impl LabNode {
             return Ok(());
         }
         let lines = super::last_lines(&self.logs.join("containerd.log")).join("\n");
-        Err(ClusterError::new(format!("containerd on {} does not serve: {lines}", self.machine.name)))
+        Err(ClusterError::new(format!(
+            "containerd on {} does not serve: {lines}",
+            self.machine.name
+        )))
     }
 
     async fn switch(&self, on: bool) -> Result<(), ClusterError> {

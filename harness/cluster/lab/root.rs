@@ -24,10 +24,9 @@ pub(super) fn enter_control_root(paths: &LabPaths) -> Result<(), SetupError> {
     tmpfs(&base, "size=64m")?;
     let target = overlay(&base, &paths.node_root)?;
     pseudo_file_systems(&target, "/dev", "/sys/fs/cgroup")?;
-    for (from, to) in [
-        (paths.folder.as_str(), CONTROL.lab),
-        (paths.node_root.as_str(), CONTROL.node_root),
-    ] {
+    for (from, to) in
+        [(paths.folder.as_str(), CONTROL.lab), (paths.node_root.as_str(), CONTROL.node_root)]
+    {
         let to = format!("{target}{to}");
         make_dir(&to)?;
         bind(from, &to)?;
@@ -51,8 +50,8 @@ pub(super) fn enter_control_root(paths: &LabPaths) -> Result<(), SetupError> {
 /// The network between nodes: a bridge whose address is every node's default route, and where
 /// whatever is sent further disappears without an answer.
 pub(super) fn control_network() -> Result<(), SetupError> {
-    ip(&network::control_batch())?;
-    write_file("/proc/sys/net/ipv4/ip_forward", "0")
+    write_file("/proc/sys/net/ipv4/ip_forward", "0")?;
+    ip(&network::control_batch())
 }
 
 /// Gives a node its disk: memory, kept as long as the lab lives.
@@ -158,9 +157,10 @@ fn pseudo_file_systems(target: &str, dev: &str, cgroup: &str) -> Result<(), Setu
         std::os::unix::fs::symlink(to, format!("{target}/dev/{link}"))
             .doing(|| format!("link /dev/{link}"))?;
     }
-    for (kind, at, options) in
-        [("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"), ("tmpfs", "/dev/shm", "mode=1777")]
-    {
+    for (kind, at, options) in [
+        ("devpts", "/dev/pts", "newinstance,ptmxmode=0666,mode=620"),
+        ("tmpfs", "/dev/shm", "mode=1777"),
+    ] {
         let at = format!("{target}{at}");
         make_dir(&at)?;
         mount(Some(kind), at.as_str(), Some(kind), MsFlags::MS_NOSUID, Some(options))

@@ -1,6 +1,9 @@
 //! How a lab comes up: everything that need not wait starts at once, and each step waits for the
 //! one event that it needs.
 
+use std::fs::File;
+use std::io::Write;
+use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
@@ -9,7 +12,7 @@ use futures::future::{try_join_all, try_join3, try_join4};
 
 use super::layout::network;
 use super::node::{LabNode, log_streams, status};
-use super::{Lab, Machine, Options, config, last_lines, pause_image, room, store};
+use super::{KUBECONFIG, Lab, Machine, Options, config, last_lines, pause_image, room, store};
 use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
 use crate::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
 use crate::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Output, Service};
@@ -25,6 +28,8 @@ const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kub
 /// The phases that configure a running cluster.
 const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
 
+const WAIT: &str = "wait-control-plane";
+
 /// The phases of `kubeadm init`, in the words of `--skip-phases`.
 struct Phases {
     /// All but those that need no running cluster.
@@ -38,11 +43,15 @@ impl Phases {
     /// skip one that it does not know. They stand in a fenced block, sub-phases indented.
     fn read(help: &str) -> Self {
         let block = help.split("```").nth(1).unwrap_or_default();
-        let names: Vec<&str> = block
+        let mut names: Vec<&str> = block
             .lines()
             .filter(|line| line.starts_with(|first: char| first.is_ascii_lowercase()))
             .filter_map(|line| line.split_whitespace().next())
             .collect();
+        // Every version has this phase; old ones hide it from their help.
+        if !names.contains(&WAIT) {
+            names.push(WAIT);
+        }
         let but = |kept: &[&str]| {
             let skipped: Vec<&str> =
                 names.iter().copied().filter(|name| !kept.contains(name)).collect();
@@ -54,7 +63,7 @@ impl Phases {
 
 impl Lab {
     /// Starts a lab and waits until Kubernetes is up on every node: apiservers ready, nodes Ready,
-    /// kube-proxy and CoreDNS running. `say` is told how far it is.
+    /// kube-proxy and `CoreDNS` running. `say` is told how far it is.
     ///
     /// # Errors
     /// What could not be set up, with the last log lines of the program that failed. Nothing stays.
@@ -111,8 +120,7 @@ impl Lab {
         let pause = pause_image(&self.assets)?;
         let setting_up = machines.iter().zip(&nodes).map(|(machine, node)| async {
             let folder = if machine.is_master() { "/etc/kubernetes/pki" } else { "/run/made/pki" };
-            let kubeadm =
-                config::kubeadm(&self.options, differences, machines, machine, folder);
+            let kubeadm = config::kubeadm(&self.options, differences, machines, machine, folder);
             self.write_containerd_config(node, &pause).await?;
             set_up(machine, node, &pki, &kubeadm, &phases).await
         });
@@ -123,15 +131,24 @@ impl Lab {
         let first = nodes.first().ok_or_else(|| ClusterError::new("a lab needs a master"))?;
         let kubeconfig = checked(first, Command::script(script, [""; 0])).await?;
         self.kubeconfig = String::from_utf8_lossy(&kubeconfig.stdout).into_owned();
+        self.keep_kubeconfig()
+            .map_err(|error| ClusterError::caused("write the lab's kubeconfig", error))?;
         self.phases = phases.not_online;
         self.nodes = nodes.into_iter().map(|node| node as Arc<dyn Node>).collect();
         Ok(())
     }
 
+    /// Writes the kubeconfig where the user alone can read it.
+    fn keep_kubeconfig(&self) -> std::io::Result<()> {
+        let path = self.folder().join(KUBECONFIG);
+        let mut file = File::options().write(true).create_new(true).mode(0o600).open(path)?;
+        file.write_all(self.kubeconfig.as_bytes())
+    }
+
     fn node(&self, machine: &Machine, machines: &[Machine]) -> Result<LabNode, ClusterError> {
         Ok(LabNode::new(
             machine.clone(),
-            self.spec(machine, machines),
+            Self::spec(machine, machines),
             self.logs(machine),
             self.control()?,
             self.deaths.clone(),
@@ -147,8 +164,7 @@ impl Lab {
         differences: &Differences,
     ) -> Result<Vec<u8>, ClusterError> {
         let first = machines.first().ok_or_else(|| ClusterError::new("a lab needs a master"))?;
-        let config =
-            config::kubeadm(&self.options, differences, machines, first, "/run/made/pki");
+        let config = config::kubeadm(&self.options, differences, machines, first, "/run/made/pki");
         let script = r#"
 set -e
 version=$1 endpoint=$2 address=$3; shift 3
@@ -157,7 +173,12 @@ mkdir -p /run/made/pki
 cat > /run/kubeadm.yaml
 pids=
 for phase in ca front-proxy-ca etcd-ca sa; do
-  $kubeadm init phase certs $phase --config /run/kubeadm.yaml 2>&1 &
+  # Old versions take no configuration for the service accounts' key.
+  options="--config /run/kubeadm.yaml"
+  if [ $phase = sa ] && ! $kubeadm init phase certs sa --help | grep -q -e --config; then
+    options="--cert-dir /run/made/pki"
+  fi
+  $kubeadm init phase certs $phase $options 2>&1 &
   pids="$pids $!"
 done
 for pid in $pids; do wait $pid; done
@@ -318,11 +339,10 @@ done
     }
 
     /// kubeadm's phases that talk to the cluster: its configuration, the masters' label and taint,
-    /// kube-proxy and CoreDNS.
+    /// kube-proxy and `CoreDNS`.
     async fn addons(&self) -> Result<(), ClusterError> {
         let config = ["--config", "/etc/kubernetes/kubeadm.yaml"];
-        let mut masters =
-            self.nodes.iter().filter(|node| matches!(node.id(), NodeRef::Master(_)));
+        let mut masters = self.nodes.iter().filter(|node| matches!(node.id(), NodeRef::Master(_)));
         let Some(first) = masters.next() else { return Ok(()) };
         let skip = format!("--skip-phases={}", self.phases);
         let argv = ["kubeadm", "init", &skip].into_iter().chain(config);
@@ -412,9 +432,12 @@ fi
         // It reads the authorities' keys, which a worker does not keep.
         "kubeadm init phase kubelet-start".into()
     };
+    // kubeadm drops empty lists, and old kubelets take `none` only with cgroups.
     let script = format!(
-        "{phases} --config /run/kubeadm.yaml && rm -rf /run/made && \
-         sed -i s,/run/made/pki,/etc/kubernetes/pki, /var/lib/kubelet/config.yaml"
+        "{phases} --config /run/kubeadm.yaml && rm -rf /run/made && sed -i \
+         -e s,/run/made/pki,/etc/kubernetes/pki, \
+         -e '/^enforceNodeAllocatable:/{{N;s/.*/enforceNodeAllocatable: []/}}' \
+         /var/lib/kubelet/config.yaml"
     );
     let command = Command::script(&script, [""; 0]).timeout(PATIENCE);
     let phases = async { checked(node, command).await.map(drop) };

@@ -13,7 +13,7 @@ use tokio::sync::broadcast;
 
 use super::node::LabNode;
 use super::{Lab, Machine, Options, pause_image};
-use crate::assets::{Assets, Cache, CacheError, Entry, ImageArchive, Progress, sha256_of};
+use crate::assets::{Assets, Cache, CacheError, Entry, ImageArchive, Progress};
 use crate::cluster::{ClusterError, Command, Node, Service};
 
 /// Raised when the same archives would be unpacked differently.
@@ -35,8 +35,7 @@ pub(super) async fn image_store(
     options: &Options,
     progress: &Progress,
 ) -> Result<Entry, ClusterError> {
-    let failed =
-        |error: StoreError| ClusterError::caused("make the image store".to_owned(), error);
+    let failed = |error: StoreError| ClusterError::caused("make the image store".to_owned(), error);
     let key = key(assets, options).map_err(failed)?;
     let make = async |dir: PathBuf| -> Result<_, StoreError> {
         let task = progress.task(format!("image store of Kubernetes {}", options.kubernetes));
@@ -48,25 +47,12 @@ pub(super) async fn image_store(
 }
 
 fn key(assets: &Assets, options: &Options) -> Result<String, StoreError> {
-    // The archives are in a cache entry that is named after their contents.
-    let mut folders: Vec<String> = assets
-        .images()
-        .iter()
-        .filter_map(|image| image.path.parent()?.file_name()?.to_str().map(str::to_owned))
-        .collect();
-    folders.dedup();
-    let digest = match folders.as_slice() {
-        [one] => one.clone(),
-        _ => {
-            let mut all = String::new();
-            for image in assets.images() {
-                all.push_str(&sha256_of(&image.path)?);
-            }
-            all.chars().take(64).collect()
-        }
-    };
+    // All archives are in one cache entry, which is named after their contents.
+    let first =
+        assets.images().first().and_then(|image| image.path.parent()?.file_name()?.to_str());
+    let images = first.ok_or_else(|| ClusterError::new("the assets hold no images"))?;
     let packages: String = assets.packages_digest().chars().take(12).collect();
-    Ok(format!("{}-{digest}-{packages}-{FORMAT}", options.kubernetes))
+    Ok(format!("{}-{images}-{packages}-{FORMAT}", options.kubernetes))
 }
 
 /// Boots a node without a network, has its containerd import the archives, and keeps its folder.
@@ -82,7 +68,7 @@ async fn fill(
     let (deaths, _) = broadcast::channel(1);
     let node = LabNode::new(
         machine.clone(),
-        lab.spec(&machine, &[]),
+        Lab::spec(&machine, &[]),
         lab.logs(&machine),
         lab.control()?,
         deaths,
@@ -115,9 +101,8 @@ fn move_into(from: &Path, to: &Path) -> Result<(), ClusterError> {
 
 /// Imports one archive through the node's `ctr`.
 async fn import(node: &LabNode, image: &ImageArchive) -> Result<(), ClusterError> {
-    let archive = File::open(&image.path).map_err(|error| {
-        ClusterError::caused(format!("open {}", image.path.display()), error)
-    })?;
+    let archive = File::open(&image.path)
+        .map_err(|error| ClusterError::caused(format!("open {}", image.path.display()), error))?;
     let argv = ["ctr", "-n", "k8s.io", "images", "import", "--snapshotter", "overlayfs", "-"];
     let command = Command::new(argv).timeout(Duration::from_secs(300));
     let output = node.run_reading(command, OwnedFd::from(archive)).await?;

@@ -79,4 +79,3 @@ pub(super) fn die_with_parent() -> nix::Result<()> {
     let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     nix::errno::Errno::result(result).map(drop)
 }
-
