@@ -41,7 +41,9 @@ const CASES: [(&str, Case); 10] = [
     ("service_answers_by_vip_from_nodes_and_pods", |c| service_answers_by_vip(c).boxed_local()),
     ("service_answers_by_name_from_nodes_and_pods", |c| service_answers_by_name(c).boxed_local()),
     ("logs_and_exec_work_on_every_node", |c| logs_and_exec(c).boxed_local()),
-    ("killed_scheduler_comes_back", |c| killed_comes_back(c, "kube-scheduler", 10259).boxed_local()),
+    ("killed_scheduler_comes_back", |c| {
+        killed_comes_back(c, "kube-scheduler", 10259).boxed_local()
+    }),
     ("killed_apiserver_comes_back", |c| killed_comes_back(c, "kube-apiserver", 6443).boxed_local()),
     ("powered_off_worker_comes_back", |c| power_cycle(c, Role::Worker).boxed_local()),
     ("powered_off_master_comes_back_with_its_etcd", |c| power_cycle(c, Role::Master).boxed_local()),
@@ -362,8 +364,8 @@ async fn pods_answer(ctx: &Ctx) -> Result<(), Failure> {
         let address = SocketAddr::new(to.ip, PORT);
         for node in ctx.cluster.nodes() {
             let answer = fetch(&**node, address).await;
-            let answer = answer
-                .map_err(|e| format!("{} to {}: {}", node.name(), to.name, words(&e)))?;
+            let answer =
+                answer.map_err(|e| format!("{} to {}: {}", node.name(), to.name, words(&e)))?;
             assert_eq!(answer, to.name);
         }
         for from in &pods {
@@ -499,9 +501,7 @@ async fn power_cycle(ctx: &Ctx, role: Role) -> Result<(), Failure> {
     assert_eq!(now, was, "the disk of {name} is another");
     wait_for(&format!("every pod of {name} runs again"), BOOT, async || {
         let now = node_pods(ctx, &name).await?;
-        let again = |pod: &Pod| {
-            now.iter().any(|p| p.uid == pod.uid && p.restarts > pod.restarts)
-        };
+        let again = |pod: &Pod| now.iter().any(|p| p.uid == pod.uid && p.restarts > pod.restarts);
         let missing: Vec<&Pod> = before.iter().filter(|pod| !again(pod)).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("not {missing:?} in {now:?}").into()) }
     })

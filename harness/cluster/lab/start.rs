@@ -28,6 +28,9 @@ const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kub
 /// The phases that configure a running cluster.
 const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
 
+/// Where the API keeps the addons' workloads.
+const APPS: &str = "/apis/apps/v1/namespaces/kube-system";
+
 const WAIT: &str = "wait-control-plane";
 
 /// The phases of `kubeadm init`, in the words of `--skip-phases`.
@@ -249,8 +252,11 @@ done
                 Ok(())
             };
             try_join4(addons, kubelets, ready, nodes).await?;
-            self.await_addons(&access).await?;
-            say("kube-proxy and CoreDNS running".into());
+            self.await_kube_proxy(&access).await?;
+            say("kube-proxy running".into());
+            self.add_coredns().await?;
+            self.await_coredns(&access).await?;
+            say("CoreDNS running".into());
             Ok(())
         };
         tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| {
@@ -339,12 +345,12 @@ done
     }
 
     /// kubeadm's phases that talk to the cluster: its configuration, the masters' label and taint,
-    /// kube-proxy and `CoreDNS`.
+    /// kube-proxy, but not yet `CoreDNS`.
     async fn addons(&self) -> Result<(), ClusterError> {
         let config = ["--config", "/etc/kubernetes/kubeadm.yaml"];
         let mut masters = self.nodes.iter().filter(|node| matches!(node.id(), NodeRef::Master(_)));
         let Some(first) = masters.next() else { return Ok(()) };
-        let skip = format!("--skip-phases={}", self.phases);
+        let skip = format!("--skip-phases={},addon/coredns", self.phases);
         let argv = ["kubeadm", "init", &skip].into_iter().chain(config);
         checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await?;
         let marks = masters.map(|master| {
@@ -367,14 +373,25 @@ done
         .await
     }
 
-    async fn await_addons(&self, access: &Access) -> Result<(), ClusterError> {
+    async fn await_kube_proxy(&self, access: &Access) -> Result<(), ClusterError> {
         let wanted = self.nodes.len();
-        let apps = "/apis/apps/v1/namespaces/kube-system";
-        self.await_json(access, &format!("{apps}/daemonsets/kube-proxy"), |set| {
+        self.await_json(access, &format!("{APPS}/daemonsets/kube-proxy"), |set| {
             set["status"]["numberReady"] == wanted
         })
-        .await?;
-        self.await_json(access, &format!("{apps}/deployments/coredns"), |deployment| {
+        .await
+    }
+
+    /// Adds `CoreDNS` when Services are reachable: one that is asked too early whether it is ready
+    /// is asked again ten seconds later.
+    async fn add_coredns(&self) -> Result<(), ClusterError> {
+        let Some(first) = self.nodes.first() else { return Ok(()) };
+        let phase = ["kubeadm", "init", "phase", "addon", "coredns"];
+        let argv = phase.into_iter().chain(["--config", "/etc/kubernetes/kubeadm.yaml"]);
+        checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await.map(drop)
+    }
+
+    async fn await_coredns(&self, access: &Access) -> Result<(), ClusterError> {
+        self.await_json(access, &format!("{APPS}/deployments/coredns"), |deployment| {
             deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
         })
         .await
