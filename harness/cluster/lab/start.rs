@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::{try_join_all, try_join3};
+use futures::future::{try_join_all, try_join3, try_join4};
 
 use super::layout::network;
 use super::node::{LabNode, log_streams, status};
@@ -27,6 +27,9 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kubelet-start"];
 /// The phases that configure a running cluster.
 const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
+
+/// Where the API keeps the addons' workloads.
+const APPS: &str = "/apis/apps/v1/namespaces/kube-system";
 
 const WAIT: &str = "wait-control-plane";
 
@@ -237,6 +240,7 @@ done
             self.start_load_balancer().await?;
             say("load balancer started".into());
             let addons = self.addons();
+            let kubelets = self.start_kubelets(&access);
             let ready = async {
                 self.await_ready(&access, "/readyz", false).await?;
                 say(format!("{0} of {0} apiservers ready", self.options.masters));
@@ -247,9 +251,12 @@ done
                 say(format!("{0} of {0} nodes Ready", self.nodes.len()));
                 Ok(())
             };
-            try_join3(addons, ready, nodes).await?;
-            self.await_addons(&access).await?;
-            say("kube-proxy and CoreDNS running".into());
+            try_join4(addons, kubelets, ready, nodes).await?;
+            self.await_kube_proxy(&access).await?;
+            say("kube-proxy running".into());
+            self.add_coredns().await?;
+            self.await_coredns(&access).await?;
+            say("CoreDNS running".into());
             Ok(())
         };
         tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| {
@@ -267,24 +274,46 @@ done
         path: &str,
         one: bool,
     ) -> Result<(), ClusterError> {
-        let waits = access.masters().map(|master| {
-            let address = (master.address(), APISERVER_PORT).into();
-            Box::pin(async move {
-                loop {
-                    let limit = Duration::from_secs(2);
-                    let answer = access.get(Vantage::Beside, address, path, limit).await?;
-                    if matches!(answer, Answer::Status { code: 200, .. }) {
-                        return Ok::<_, ClusterError>(());
-                    }
-                    tokio::time::sleep(PERIOD).await;
-                }
-            })
-        });
+        let waits = access
+            .masters()
+            .map(|master| Box::pin(self.await_apiserver(access, master.id(), path)));
         if one {
             futures::future::select_ok(waits).await.map(drop)
         } else {
             try_join_all(waits).await.map(drop)
         }
+    }
+
+    /// Waits until one master's apiserver says 200.
+    async fn await_apiserver(
+        &self,
+        access: &Access,
+        master: NodeRef,
+        path: &str,
+    ) -> Result<(), ClusterError> {
+        let address = access.apiserver(master)?;
+        loop {
+            let limit = Duration::from_secs(2);
+            let answer = access.get(Vantage::Beside, address, path, limit).await?;
+            if matches!(answer, Answer::Status { code: 200, .. }) {
+                return Ok(());
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+
+    /// Starts the workers' kubelets, and the masters' anew, each as soon as it can reach an
+    /// apiserver. A kubelet that could not for some seconds asks again only after up to half a
+    /// minute: it is Ready and runs pods that much later.
+    async fn start_kubelets(&self, access: &Access) -> Result<(), ClusterError> {
+        let starts = self.nodes.iter().map(|node| async move {
+            if let NodeRef::Master(_) = node.id() {
+                self.await_apiserver(access, node.id(), "/healthz").await?;
+                node.service(Service::Kubelet, false).await?;
+            }
+            node.service(Service::Kubelet, true).await
+        });
+        try_join_all(starts).await.map(drop)
     }
 
     async fn start_load_balancer(&self) -> Result<(), ClusterError> {
@@ -316,12 +345,12 @@ done
     }
 
     /// kubeadm's phases that talk to the cluster: its configuration, the masters' label and taint,
-    /// kube-proxy and `CoreDNS`.
+    /// kube-proxy, but not yet `CoreDNS`.
     async fn addons(&self) -> Result<(), ClusterError> {
         let config = ["--config", "/etc/kubernetes/kubeadm.yaml"];
         let mut masters = self.nodes.iter().filter(|node| matches!(node.id(), NodeRef::Master(_)));
         let Some(first) = masters.next() else { return Ok(()) };
-        let skip = format!("--skip-phases={}", self.phases);
+        let skip = format!("--skip-phases={},addon/coredns", self.phases);
         let argv = ["kubeadm", "init", &skip].into_iter().chain(config);
         checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await?;
         let marks = masters.map(|master| {
@@ -344,14 +373,25 @@ done
         .await
     }
 
-    async fn await_addons(&self, access: &Access) -> Result<(), ClusterError> {
+    async fn await_kube_proxy(&self, access: &Access) -> Result<(), ClusterError> {
         let wanted = self.nodes.len();
-        let apps = "/apis/apps/v1/namespaces/kube-system";
-        self.await_json(access, &format!("{apps}/daemonsets/kube-proxy"), |set| {
+        self.await_json(access, &format!("{APPS}/daemonsets/kube-proxy"), |set| {
             set["status"]["numberReady"] == wanted
         })
-        .await?;
-        self.await_json(access, &format!("{apps}/deployments/coredns"), |deployment| {
+        .await
+    }
+
+    /// Adds `CoreDNS` when Services are reachable: one that is asked too early whether it is ready
+    /// is asked again ten seconds later.
+    async fn add_coredns(&self) -> Result<(), ClusterError> {
+        let Some(first) = self.nodes.first() else { return Ok(()) };
+        let phase = ["kubeadm", "init", "phase", "addon", "coredns"];
+        let argv = phase.into_iter().chain(["--config", "/etc/kubernetes/kubeadm.yaml"]);
+        checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await.map(drop)
+    }
+
+    async fn await_coredns(&self, access: &Access) -> Result<(), ClusterError> {
+        self.await_json(access, &format!("{APPS}/deployments/coredns"), |deployment| {
             deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
         })
         .await
@@ -420,7 +460,10 @@ fi
     let phases = async { checked(node, command).await.map(drop) };
     let containerd = node.service(Service::Containerd, true);
     futures::future::try_join(phases, containerd).await?;
-    node.service(Service::Kubelet, true).await
+    if machine.is_master() {
+        node.service(Service::Kubelet, true).await?;
+    }
+    Ok(())
 }
 
 fn machines(options: &Options) -> Vec<Machine> {
