@@ -17,6 +17,9 @@ use crate::report::{self, Live};
 use crate::run::{Chosen, Omit, Session};
 use crate::scenario::{self, Scenario};
 
+/// Nothing was executed.
+const NOTHING_RAN: u8 = 3;
+
 /// Runs scenarios, each variant on a cluster of its own, and says what came of them.
 ///
 /// Exit codes: 0 every verdict is PASS, 1 another verdict, 2 bad usage or a scenario that can't be
@@ -73,7 +76,7 @@ impl Run {
         let wanted = Wanted { kubernetes: self.kubernetes, metrics_server: false };
         let interrupt = on_interrupt();
         let assets = tokio::select! {
-            assets = fetch(&wanted) => assets?,
+            assets = fetch(&wanted) => assets.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?,
             () = interrupt.cancelled() => return Ok(ExitCode::from(130)),
         };
         let runs = Cache::from_env()?.root().join("runs");
