@@ -20,11 +20,23 @@ use crate::scenario::{self, Scenario};
 /// Nothing was executed.
 const NOTHING_RAN: u8 = 3;
 
+const AFTER_HELP: &str = "\
+Each variant runs on a cluster of its own. Ctrl-C takes back what is in place and ends the cluster;
+a second one ends at once.
+
+Exit codes:
+  0  every verdict is PASS
+  1  another verdict
+  2  bad usage, or a scenario that can't be read
+  3  nothing was executed
+
+Examples:
+  outage run stopped-apiserver --variant 'lease-*' --repeat 20
+  outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml";
+
 /// Runs scenarios, each variant on a cluster of its own, and says what came of them.
-///
-/// Exit codes: 0 every verdict is PASS, 1 another verdict, 2 bad usage or a scenario that can't be
-/// read, 3 nothing was executed.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Run {
     /// Built-in scenarios by name, others by path; none: all that are built in
     #[arg(value_name = "NAME|PATH")]
