@@ -1,2 +1,0 @@
-//! Nothing of the host changes.
-mod e2e_support;
