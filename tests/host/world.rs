@@ -246,7 +246,11 @@ fn processes() -> Vec<i32> {
 pub fn nobody_in(namespace: &Path) -> Result<(), Failure> {
     wait(GONE, || {
         let lives = |pid: &i32| {
-            fs::read_link(format!("/proc/{pid}/ns/user")).is_ok_and(|of| of == namespace)
+            // A dead one that its parent has not looked at yet runs nothing and holds nothing.
+            let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+            let dead = stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('Z'));
+            let of = fs::read_link(format!("/proc/{pid}/ns/user"));
+            !dead && of.is_ok_and(|of| of == namespace)
         };
         let left: Vec<String> = processes()
             .iter()
