@@ -262,19 +262,20 @@ pub fn nobody_in(namespace: &Path) -> Result<(), Failure> {
 }
 
 /// Waits until `look` finds what it looks for.
-// There is no runtime here whose clock could be used.
-#[allow(clippy::disallowed_methods)]
 pub fn wait<T>(limit: Duration, mut look: impl FnMut() -> Result<T, String>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
     let deadline = Instant::now() + limit;
-    loop {
-        match look() {
-            Ok(found) => return Ok(found),
-            Err(seen) if Instant::now() >= deadline => {
-                return Err(format!("not within {limit:?}: {seen}").into());
+    runtime.block_on(async {
+        loop {
+            match look() {
+                Ok(found) => return Ok(found),
+                Err(seen) if Instant::now() >= deadline => {
+                    return Err(format!("not within {limit:?}: {seen}").into());
+                }
+                Err(_) => tokio::time::sleep(PERIOD).await,
             }
-            Err(_) => std::thread::sleep(PERIOD),
         }
-    }
+    })
 }
 
 /// Whether SIGKILL ended it.
