@@ -207,7 +207,7 @@ impl Ctx {
                 }},
             },
         });
-        [web, service, nodes].map(|object| object.to_string()).join("\n---\n")
+        json!({"apiVersion": "v1", "kind": "List", "items": [web, service, nodes]}).to_string()
     }
 
     async fn workload_runs(&self, limit: Duration) -> Result<(), Failure> {
