@@ -225,6 +225,23 @@ impl Lab {
         self.folder.join("nodes").join(&machine.name).join("containerd")
     }
 
+    /// What is `/var/log/pods` on the node: the logs of its containers.
+    fn pods_folder(&self, machine: &str) -> PathBuf {
+        self.folder.join("nodes").join(machine).join("pods")
+    }
+
+    /// Moves the logs of all containers to where the run keeps its logs. The nodes have ended.
+    fn keep_pod_logs(&self) -> std::io::Result<()> {
+        let Some(logs) = &self.options.logs else { return Ok(()) };
+        for node in &self.nodes {
+            let from = self.pods_folder(node.name());
+            if from.exists() {
+                move_tree(&from, &logs.join(node.name()).join("pods"))?;
+            }
+        }
+        Ok(())
+    }
+
     fn spec(machine: &Machine, machines: &[Machine]) -> NodeSpec {
         let peers = machines.iter().map(|peer| peer.number);
         NodeSpec {
@@ -245,6 +262,7 @@ impl Lab {
     ) -> Result<(), ClusterError> {
         let make = || -> std::io::Result<()> {
             fs::create_dir_all(self.logs(machine))?;
+            fs::create_dir_all(self.pods_folder(&machine.name))?;
             let containerd = self.containerd_folder(machine);
             fs::create_dir_all(&containerd)?;
             if let Some(store) = store {
@@ -296,6 +314,8 @@ impl Lab {
             }
         }
         if self.folder.exists() {
+            self.keep_pod_logs()
+                .map_err(|error| ClusterError::caused("keep the containers' logs", error))?;
             remove_tree(&self.folder).map_err(|error| {
                 ClusterError::caused(format!("remove {}", self.folder.display()), error)
             })?;
@@ -393,6 +413,26 @@ fn remove_abandoned(labs: &Path, progress: &Progress) {
                 }
             }
         }
+    }
+}
+
+/// Moves a folder of plain files, also to another file system.
+fn move_tree(from: &Path, to: &Path) -> std::io::Result<()> {
+    match fs::rename(from, to) {
+        Err(error) if error.kind() == std::io::ErrorKind::CrossesDevices => {
+            fs::create_dir_all(to)?;
+            for entry in fs::read_dir(from)? {
+                let entry = entry?;
+                let to = to.join(entry.file_name());
+                if entry.file_type()?.is_dir() {
+                    move_tree(&entry.path(), &to)?;
+                } else {
+                    fs::copy(entry.path(), to)?;
+                }
+            }
+            Ok(())
+        }
+        moved => moved,
     }
 }
 

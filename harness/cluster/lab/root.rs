@@ -79,6 +79,9 @@ pub(super) fn enter_node_root(node: &NodeSpec) -> Result<(), SetupError> {
     let containerd = format!("{target}/var/lib/containerd");
     make_dir(&containerd)?;
     bind(&format!("{base}/containerd"), &containerd)?;
+    let pods = format!("{target}/var/log/pods");
+    make_dir(&pods)?;
+    bind(&format!("{base}/pods"), &pods)?;
     let binaries = format!("{target}/usr/local/bin");
     make_dir(&binaries)?;
     bind(&format!("{}/bin", CONTROL.lab), &binaries)?;
