@@ -7,18 +7,31 @@ use clap::Args;
 use super::Failure;
 use crate::cluster::lab;
 
-/// Opens a shell on a node of the cluster that `outage up` or `outage run --keep` keeps. `KUBECONFIG`
-/// is set, and kubectl, ctr, kubeadm and etcdctl are on the PATH.
+const AFTER_HELP: &str = "\
+Examples:
+  outage shell
+  outage shell worker-1
+  outage shell master-3 -- kubectl get nodes";
+
+/// Opens a shell on a node of a running cluster, or runs a command there. `KUBECONFIG` is set, and
+/// kubectl, ctr, kubeadm and etcdctl are on the PATH.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Shell {
     /// The node
     #[arg(default_value = "master-1")]
     node: String,
+    /// The lab, where several are running
+    #[arg(long, value_name = "NAME")]
+    lab: Option<String>,
+    /// What to run instead of a shell
+    #[arg(last = true, value_name = "COMMAND")]
+    command: Vec<String>,
 }
 
 impl Shell {
     pub(super) fn run(self) -> Result<ExitCode, Failure> {
-        let code = lab::enter(&self.node)?;
+        let code = lab::enter(self.lab.as_deref(), &self.node, &self.command)?;
         Ok(u8::try_from(code).unwrap_or(1).into())
     }
 }

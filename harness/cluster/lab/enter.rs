@@ -17,14 +17,15 @@ use crate::cluster::ClusterError;
 /// First argument that makes this program try what a lab needs.
 pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
 
-/// Opens a shell on a node of the running lab that was started last: `KUBECONFIG` is set, and
-/// `kubectl`, `ctr`, `kubeadm` and `etcdctl` are on the `PATH`. To be called before any thread
-/// exists. Returns the shell's exit code.
+/// Opens a shell on a node of a running lab, or runs a command there: `KUBECONFIG` is set, and
+/// `kubectl`, `ctr`, `kubeadm` and `etcdctl` are on the `PATH`. `lab` names one of several running
+/// labs by its folder's name. To be called before any thread exists. Returns the exit code.
 ///
 /// # Errors
-/// If no lab runs, the lab has no such node, or its namespaces can't be entered.
-pub fn enter(node: &str) -> Result<i32, ClusterError> {
-    let folder = newest_lab()?;
+/// If no lab runs, several do and none is named, the lab has no such node, or its namespaces can't
+/// be entered.
+pub fn enter(lab: Option<&str>, node: &str, command: &[String]) -> Result<i32, ClusterError> {
+    let folder = running_lab(lab)?;
     let pid = node_process(&folder, node)?;
     let administrator = fs::read(folder.join(KUBECONFIG))
         .map_err(|error| ClusterError::caused("read the lab's kubeconfig", error))?;
@@ -52,6 +53,7 @@ pub fn enter(node: &str) -> Result<i32, ClusterError> {
     if let Some(child) = sys::fork().map_err(failed("fork into the PID namespace"))? {
         return Ok(match waitpid(child, None) {
             Ok(WaitStatus::Exited(_, code)) => code,
+            Ok(WaitStatus::Signaled(_, signal, _)) => 128 + signal as i32,
             _ => 1,
         });
     }
@@ -60,7 +62,12 @@ pub fn enter(node: &str) -> Result<i32, ClusterError> {
     fs::write(kubeconfig, administrator)
         .map_err(|error| ClusterError::caused(format!("write {kubeconfig} on {node}"), error))?;
     let term = std::env::var("TERM").unwrap_or_else(|_| "dumb".into());
-    let error = Command::new("/bin/bash")
+    let (program, arguments) = match command.split_first() {
+        Some((program, arguments)) => (program.as_str(), arguments),
+        None => ("/bin/bash", &[][..]),
+    };
+    let error = Command::new(program)
+        .args(arguments)
         .env_clear()
         .env("PATH", CONTROL.path)
         .env("HOME", "/root")
@@ -69,10 +76,10 @@ pub fn enter(node: &str) -> Result<i32, ClusterError> {
         .env("KUBECONFIG", kubeconfig)
         .current_dir("/root")
         .exec();
-    Err(ClusterError::caused(format!("start a shell on {node}"), error))
+    Err(ClusterError::caused(format!("start {program} on {node}"), error))
 }
 
-/// The first process of a node of the lab that was started last, as the host numbers it.
+/// The first process of a node of a lab, as the host numbers it.
 fn node_process(folder: &Path, node: &str) -> Result<i32, ClusterError> {
     let none = || ClusterError::new("the lab is only just starting");
     let outer = fs::read_to_string(folder.join(LOCK)).ok();
@@ -104,17 +111,33 @@ fn children(pid: i32) -> Result<Vec<i32>, ClusterError> {
     Ok(text.split_whitespace().filter_map(|number| number.parse().ok()).collect())
 }
 
-/// The folder of the running lab that was started last.
-fn newest_lab() -> Result<PathBuf, ClusterError> {
+/// The folder of the one running lab, or of the one with this name.
+fn running_lab(name: Option<&str>) -> Result<PathBuf, ClusterError> {
     let cache =
         Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
     let folders = fs::read_dir(cache.root().join("labs")).into_iter().flatten().flatten();
-    let running = folders.filter_map(|entry| {
-        let free = File::open(entry.path().join(LOCK)).ok()?.try_lock().is_ok();
-        (!free).then_some((entry.metadata().ok()?.modified().ok()?, entry.path()))
-    });
-    let none = || ClusterError::new("no lab is running: start one with `outage up`");
-    running.max().map(|(_, folder)| folder).ok_or_else(none)
+    let mut running: Vec<(String, PathBuf)> = folders
+        .filter(|entry| {
+            File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err())
+        })
+        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
+        .collect();
+    running.sort();
+    let names = running.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
+    if let Some(wanted) = name {
+        let none = || ClusterError::new(format!("no lab {wanted} is running; there are: {names}"));
+        return running
+            .into_iter()
+            .find_map(|(name, folder)| (name == wanted).then_some(folder))
+            .ok_or_else(none);
+    }
+    match running.len() {
+        0 => Err(ClusterError::new("no lab is running: start one with `outage up`")),
+        1 => Ok(running.remove(0).1),
+        _ => Err(ClusterError::new(format!(
+            "several labs are running: {names}; choose one with `--lab`"
+        ))),
+    }
 }
 
 /// Tries, in namespaces of their own that end with the trial, whether this machine allows what a
