@@ -4,7 +4,9 @@
 
 use std::fmt::Write as _;
 
-use outage::scenario::{BUILTIN, Fault, Only, Probe, Scenario, Step, Tally, Timing, builtin, load};
+use outage::scenario::{
+    Addon, BUILTIN, Fault, Only, Probe, Scenario, Step, Tally, Timing, builtin, load,
+};
 use proptest::prelude::*;
 
 const GOOD: &str = include_str!("../scenarios/stopped-apiserver.yaml");
@@ -150,6 +152,28 @@ fn fields() {
         &[("title: The least that is a scenario", "title: 7")],
         &[("title: The least that is a scenario", "title:")],
     ]));
+}
+
+#[test]
+fn addons() {
+    let addons = |list: &str| format!("workers: 1\n    addons: {list}");
+    let scenario = broken(&[("workers: 1", &addons("[metrics-server]"))]);
+    let scenario = load("my.yaml", scenario.as_bytes()).unwrap();
+    assert_eq!(scenario.cluster.addons, [Addon::MetricsServer]);
+    for (name, addon) in Addon::ALL {
+        assert_eq!(addon.name(), name);
+    }
+    let mut out = String::new();
+    for list in [
+        "[metric-server]",
+        "[dashboard]",
+        "[metrics-server, metrics-server]",
+        "metrics-server",
+        "[{metrics-server: {}}]",
+    ] {
+        let _ = writeln!(out, "# {list}\n{}", said(broken(&[("workers: 1", &addons(list))])));
+    }
+    insta::assert_snapshot!(out);
 }
 
 #[test]

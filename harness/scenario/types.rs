@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::Addon;
+
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
 /// observe and mend it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -36,6 +38,8 @@ pub struct ClusterNeeds {
     pub workers: usize,
     /// Departures from kubeadm's settings, in order.
     pub settings: Vec<Setting>,
+    /// What is installed before the steady state, each once.
+    pub addons: Vec<Addon>,
 }
 
 /// Flags of a control-plane component that differ from kubeadm's, on every master.

@@ -11,7 +11,7 @@ use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use outage::assets::{Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sources, Wanted};
 use outage::cluster::{Cluster, Command, Node, lab};
-use outage::scenario::NodeRef;
+use outage::scenario::{Addon, NodeRef};
 use tokio::time::Instant;
 
 /// What a test fails with.
@@ -49,7 +49,7 @@ async fn make_lab() -> Result<Made, Failure> {
     let kubernetes = kubernetes().parse()?;
     let progress = Progress::silent();
     let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
-    let assets = Arc::new(fetcher.fetch(&Wanted { kubernetes, metrics_server: false }).await?);
+    let assets = Arc::new(fetcher.fetch(&Wanted { kubernetes, metrics_server: true }).await?);
     let images = assets.images().iter().map(|image| image.reference.clone());
     let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
     let options = lab::Options {
@@ -57,6 +57,7 @@ async fn make_lab() -> Result<Made, Failure> {
         masters: 3,
         workers: 1,
         settings: vec![],
+        addons: vec![Addon::MetricsServer],
         program: env!("CARGO_BIN_EXE_outage").into(),
         logs: None,
     };

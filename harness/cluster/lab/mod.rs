@@ -6,6 +6,7 @@
 //! is gone; its network and its mounts go with it. On the host a lab leaves one folder under the
 //! cache, which [`Cluster::delete`] removes, or the next start if this harness was killed.
 
+mod addon;
 mod config;
 mod enter;
 mod init;
@@ -37,7 +38,7 @@ use tokio::sync::broadcast;
 
 use super::{Cluster, ClusterError, DiedUnasked, Node};
 use crate::assets::{Assets, Binary, Cache, KubernetesVersion, Progress};
-use crate::scenario::{Component, NodeRef};
+use crate::scenario::{Addon, Component, NodeRef};
 pub use enter::{enter, trial};
 use layout::{LabPaths, network};
 use link::Link;
@@ -66,6 +67,8 @@ pub struct Options {
     pub workers: usize,
     /// Flags of components that differ from kubeadm's: component, flag without dashes, value.
     pub settings: Vec<(Component, String, String)>,
+    /// What is installed beside kubeadm's own addons.
+    pub addons: Vec<Addon>,
     /// This program, which is also the lab's first process; in tests not the running one.
     pub program: PathBuf,
     /// Where the logs of the lab's programs go; nothing: into the lab's own folder, which goes with
@@ -352,7 +355,12 @@ impl Cluster for Lab {
     fn departures(&self) -> Vec<String> {
         let settings = self.options.settings.iter();
         let settings = settings.map(|(of, name, value)| format!("{}: --{name}={value}", of.name()));
-        config::DEPARTURES.iter().map(|text| (*text).to_owned()).chain(settings).collect()
+        // kubeadm's own advice for clusters without workers.
+        let untainted = "masters have no taint, since there are no workers";
+        let untainted = (self.options.workers == 0).then_some(untainted);
+        let addons = self.options.addons.iter().flat_map(|addon| addon::departures(*addon));
+        let fixed = config::DEPARTURES.iter().copied().chain(untainted).chain(addons.copied());
+        fixed.map(str::to_owned).chain(settings).collect()
     }
 
     fn deaths(&self) -> broadcast::Receiver<DiedUnasked> {

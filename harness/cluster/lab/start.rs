@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::{try_join_all, try_join3, try_join4};
+use futures::future::{try_join, try_join_all, try_join3, try_join4};
 
 use super::layout::network;
 use super::node::{LabNode, log_streams, status};
@@ -30,6 +30,9 @@ const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-tok
 
 /// Where the API keeps the addons' workloads.
 const APPS: &str = "/apis/apps/v1/namespaces/kube-system";
+
+/// Whose apiserver is asked for what all of them know.
+const FIRST: NodeRef = NodeRef::Master(1);
 
 const WAIT: &str = "wait-control-plane";
 
@@ -66,7 +69,7 @@ impl Phases {
 
 impl Lab {
     /// Starts a lab and waits until Kubernetes is up on every node: apiservers ready, nodes Ready,
-    /// kube-proxy and `CoreDNS` running. `say` is told how far it is.
+    /// kube-proxy and `CoreDNS` running, addons serving. `say` is told how far it is.
     ///
     /// # Errors
     /// What could not be set up, with the last log lines of the program that failed. Nothing stays.
@@ -253,11 +256,21 @@ done
             };
             try_join4(addons, kubelets, ready, nodes).await?;
             self.await_kube_proxy(&access).await?;
+            self.await_services().await?;
             say("kube-proxy running".into());
-            self.add_coredns().await?;
-            self.await_coredns(&access).await?;
-            say("CoreDNS running".into());
-            Ok(())
+            let coredns = async {
+                self.add_coredns().await?;
+                self.await_coredns(&access).await?;
+                say("CoreDNS running".into());
+                Ok(())
+            };
+            let addons = try_join_all(self.options.addons.iter().map(|addon| async {
+                self.add(*addon).await?;
+                self.await_addon(&access, *addon).await?;
+                say(format!("{} serving", addon.name()));
+                Ok(())
+            }));
+            try_join(coredns, addons).await.map(drop)
         };
         tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| {
             let log = last_lines(&self.all_logs().join("master-1/kubelet.log")).join("\n");
@@ -362,7 +375,7 @@ done
 
     async fn await_nodes(&self, access: &Access) -> Result<(), ClusterError> {
         let wanted = self.nodes.len();
-        self.await_json(access, "/api/v1/nodes", |nodes| {
+        self.await_json(access, FIRST, "/api/v1/nodes", |nodes| {
             let ready = |node: &&serde_json::Value| {
                 node["status"]["conditions"].as_array().is_some_and(|conditions| {
                     conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
@@ -375,10 +388,22 @@ done
 
     async fn await_kube_proxy(&self, access: &Access) -> Result<(), ClusterError> {
         let wanted = self.nodes.len();
-        self.await_json(access, &format!("{APPS}/daemonsets/kube-proxy"), |set| {
+        self.await_json(access, FIRST, &format!("{APPS}/daemonsets/kube-proxy"), |set| {
             set["status"]["numberReady"] == wanted
         })
         .await
+    }
+
+    /// Waits until every node translates the apiservers' Service.
+    async fn await_services(&self) -> Result<(), ClusterError> {
+        let reach = self.nodes.iter().map(|node| async {
+            let limit = Duration::from_secs(2);
+            while node.connect(network::KUBERNETES.into(), limit).await?.is_err() {
+                tokio::time::sleep(PERIOD).await;
+            }
+            Ok(())
+        });
+        try_join_all(reach).await.map(drop)
     }
 
     /// Adds `CoreDNS` when Services are reachable: one that is asked too early whether it is ready
@@ -391,23 +416,24 @@ done
     }
 
     async fn await_coredns(&self, access: &Access) -> Result<(), ClusterError> {
-        self.await_json(access, &format!("{APPS}/deployments/coredns"), |deployment| {
+        self.await_json(access, FIRST, &format!("{APPS}/deployments/coredns"), |deployment| {
             deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
         })
         .await
     }
 
-    /// Waits until the first apiserver's answer to a GET satisfies a condition.
-    async fn await_json(
+    /// Waits until one apiserver's answer to a GET satisfies a condition.
+    pub(super) async fn await_json(
         &self,
         access: &Access,
+        through: NodeRef,
         path: &str,
         holds: impl Fn(&serde_json::Value) -> bool,
     ) -> Result<(), ClusterError> {
-        let first = access.apiserver(NodeRef::Master(1))?;
+        let address = access.apiserver(through)?;
         loop {
             let limit = Duration::from_secs(2);
-            let answer = access.get(Vantage::Beside, first, path, limit).await?;
+            let answer = access.get(Vantage::Beside, address, path, limit).await?;
             if let Answer::Status { code: 200, body } = answer
                 && serde_json::from_str(&body).is_ok_and(|value| holds(&value))
             {
@@ -486,7 +512,7 @@ async fn checked_dyn(node: &dyn Node, command: Command) -> Result<Output, Cluste
     Err(refused(&format!("{shown} on {}", node.name()), &output))
 }
 
-fn refused(what: &str, output: &Output) -> ClusterError {
+pub(super) fn refused(what: &str, output: &Output) -> ClusterError {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();

@@ -2,7 +2,9 @@
 //! machine loses its power. One cluster a provider serves all cases; the names filter:
 //! `cargo test --features e2e --test conformance -- etcd`. `OUTAGE_KUBERNETES` chooses the version.
 
+#[path = "../e2e_support/mod.rs"]
 mod e2e_support;
+mod metrics;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -34,13 +36,15 @@ const PORT: u16 = 8080;
 type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
 
 /// In this order: the disturbing ones come last.
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 12] = [
     ("kubernetes_service_lists_every_apiserver", |c| service_lists_apiservers(c).boxed_local()),
     ("etcd_members_are_healthy", |c| etcd_is_healthy(c).boxed_local()),
     ("pods_answer_across_nodes", |c| pods_answer(c).boxed_local()),
     ("service_answers_by_vip_from_nodes_and_pods", |c| service_answers_by_vip(c).boxed_local()),
     ("service_answers_by_name_from_nodes_and_pods", |c| service_answers_by_name(c).boxed_local()),
     ("logs_and_exec_work_on_every_node", |c| logs_and_exec(c).boxed_local()),
+    ("top_has_figures_of_every_node_and_pod", |c| metrics::top_has_figures(c).boxed_local()),
+    ("an_autoscaler_has_a_metric", |c| metrics::autoscaler_has_metric(c).boxed_local()),
     ("killed_scheduler_comes_back", |c| {
         killed_comes_back(c, "kube-scheduler", 10259).boxed_local()
     }),
@@ -161,6 +165,8 @@ impl Ctx {
             json!([{
                 "name": "busybox", "image": self.busybox, "imagePullPolicy": "IfNotPresent",
                 "command": ["sh", "-c", script], "readinessProbe": ready,
+                // What the share in an autoscaler is of.
+                "resources": {"requests": {"cpu": "10m"}},
             }])
         };
         let everywhere = json!([{"operator": "Exists", "effect": "NoSchedule"}]);
