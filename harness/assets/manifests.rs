@@ -119,3 +119,57 @@ fn provenance(files: &[PathBuf], origin: Origin) -> Result<Provenance, AssetErro
         origin,
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A module like metrics-server's, and a `go` that says where it is. Written by another process:
+    /// a program that this one has open for writing can't be run.
+    fn module(dir: &Path) -> Go {
+        let script = r#"
+mkdir -p "$1/module/manifests/base" && echo kind: Deployment > "$1/module/manifests/base/deployment.yaml"
+chmod 444 "$1/module/manifests/base/deployment.yaml"
+printf '#!/bin/sh\necho "{\"GoMod\": \"x\", \"Dir\": \"%s\"}"\n' "$1/module" > "$1/go" && chmod 755 "$1/go"
+"#;
+        let mut made = std::process::Command::new("sh");
+        made.args(["-c", script, "sh"]).arg(dir);
+        assert!(made.status().expect("a shell").success());
+        Go::new(dir.join("go"))
+    }
+
+    #[tokio::test]
+    async fn they_are_taken_from_the_module_once() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let cache = Cache::at(dir.path().join("cache"));
+        let (go, progress) = (module(dir.path()), Progress::silent());
+        let got = Manifests::metrics_server(&cache, None, &go, &progress).await.expect("got");
+        let text = std::fs::read_to_string(got.path().join("base/deployment.yaml"));
+        assert_eq!(text.expect("a file"), "kind: Deployment\n");
+        let [provenance] = got.provenance() else { panic!("{:?}", got.provenance()) };
+        let module = format!("sigs.k8s.io/metrics-server@v{METRICS_SERVER}");
+        assert_eq!(provenance.origin, Origin::Module { module });
+
+        let nowhere = Go::new("/nowhere/go".into());
+        let again = Manifests::metrics_server(&cache, None, &nowhere, &progress).await;
+        assert_eq!(again.expect("cached").path(), got.path());
+        let empty = Cache::at(dir.path().join("other"));
+        let why = Manifests::metrics_server(&empty, None, &nowhere, &progress).await.expect_err("");
+        let why = why.to_string();
+        assert!(why.contains("/nowhere/go") && why.contains("OUTAGE_ASSETS_DIR"), "{why}");
+    }
+
+    #[tokio::test]
+    async fn a_named_folder_comes_first() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let named = dir.path().join(NAME);
+        std::fs::create_dir_all(named.join("base")).expect("created");
+        std::fs::write(named.join("base/deployment.yaml"), "kind: Pod").expect("written");
+        let (cache, go) = (Cache::at(dir.path().join("cache")), Go::new("/nowhere/go".into()));
+        let progress = Progress::silent();
+        let got = Manifests::metrics_server(&cache, Some(dir.path()), &go, &progress).await;
+        let got = got.expect("got");
+        assert_eq!(got.path(), named);
+        assert_eq!(got.provenance()[0].origin, Origin::Folder { path: named });
+    }
+}

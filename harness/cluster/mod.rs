@@ -140,7 +140,7 @@ pub trait Node: Send + Sync + fmt::Debug {
     /// Starts or stops one of the programs that the node's init keeps running. Idempotent.
     fn service(&self, service: Service, run: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
 
-    /// Whether the machine is on.
+    /// Whether the machine is on: not when its power was cut, nor when it died by itself.
     fn powered(&self) -> bool;
 
     /// Cuts the power (every process ends at once, nothing is synced) or gives it back (the node

@@ -237,7 +237,8 @@ pub enum Timing {
     },
     /// It must hold at every observation of a window.
     Throughout {
-        /// When the window opens, counted from the start of the step.
+        /// When the window opens, counted from the start of its step: when the change before it was
+        /// proven and the step before it is over, not when that change was issued.
         after: Duration,
         /// How long the window is.
         window: Duration,
@@ -317,7 +318,8 @@ pub struct Connect {
     pub to: Target,
     /// Connects per observation, one after another.
     pub attempts: u32,
-    /// How many must be refused.
+    /// How many must be refused. All others must be accepted: one that times out or ends in any
+    /// other way keeps the observation from holding.
     pub refused: Tally,
 }
 

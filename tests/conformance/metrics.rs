@@ -1,4 +1,4 @@
-//! The addon metrics-server: `kubectl top`, and a HorizontalPodAutoscaler.
+//! The addon metrics-server: `kubectl top`, and a `HorizontalPodAutoscaler`.
 
 use std::collections::BTreeSet;
 use std::time::Duration;

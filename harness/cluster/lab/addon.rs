@@ -89,7 +89,7 @@ impl Lab {
         }
     }
 
-    /// The APIService is Available, and there are figures of every node: metrics-server has scraped
+    /// The `APIService` is Available, and there are figures of every node: metrics-server has scraped
     /// each twice, since CPU is a difference.
     async fn await_metrics(&self, access: &Access) -> Result<(), ClusterError> {
         let nodes = self.nodes.len();

@@ -53,6 +53,12 @@ pub const RUNC_NAME: &str = "outage-runc";
 /// Locked as long as the lab's harness lives; holds the number of the lab's outer process.
 const LOCK: &str = "lock";
 
+/// Why the lab's first process could not go on.
+const LOG: &str = "logs/lab.log";
+
+/// This program, in the lab's folder.
+const PROGRAM: &str = "outage";
+
 /// The administrator's kubeconfig, for [`enter`].
 const KUBECONFIG: &str = "kubeconfig";
 
@@ -163,33 +169,39 @@ impl Lab {
         remove_abandoned(&labs, progress);
         let (folder, lock) = make_folder(&labs)
             .map_err(|error| ClusterError::caused(format!("make {}", labs.display()), error))?;
+        // A file of the lab's own: nodes that are powered on again need it, whatever becomes of the
+        // one that the user started.
+        let program = folder.join(PROGRAM);
+        link_or_copy(&options.program, &program).map_err(|error| {
+            ClusterError::caused(format!("take {}", options.program.display()), error)
+        })?;
         let paths = LabPaths {
             folder: folder.display().to_string(),
             node_root: assets.node_root().display().to_string(),
-            exe: options.program.display().to_string(),
+            exe: program.display().to_string(),
         };
         let (ours, theirs) = wire::pair()
             .map_err(|error| ClusterError::caused("make the lab's control socket", error))?;
         let argument = serde_json::to_string(&paths)
             .map_err(|error| ClusterError::caused("write the lab's paths", error))?;
-        let log = File::create(folder.join("logs/lab.log"))
+        let log = File::create(folder.join(LOG))
             .map_err(|error| ClusterError::caused("make the lab's log", error))?;
-        let init = tokio::process::Command::new(&options.program)
+        let init = tokio::process::Command::new(&program)
             .args([INIT_ARGUMENT, &argument])
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .env_clear()
             .spawn()
-            .map_err(|error| {
-                ClusterError::caused(format!("start {}", options.program.display()), error)
-            })?;
+            .map_err(|error| ClusterError::caused(format!("start {}", program.display()), error))?;
         if let Some(pid) = init.id() {
             writeln!(&lock, "{pid}")
                 .map_err(|error| ClusterError::caused("write the lab's lock", error))?;
         }
         let link = Link::open("the lab", ours).await?;
         let (deaths, _) = broadcast::channel(64);
+        let ending = Arc::new(AtomicBool::new(false));
+        watch(&link, &deaths, &ending, folder.join(LOG));
         Ok(Self {
             options: options.clone(),
             folder,
@@ -201,7 +213,7 @@ impl Lab {
             kubeconfig: String::new(),
             phases: String::new(),
             deaths,
-            ending: Arc::default(),
+            ending,
             balancer: Mutex::new(None),
         })
     }
@@ -275,9 +287,7 @@ impl Lab {
                 .binary(binary)
                 .map_err(|error| ClusterError::caused("find a binary", error))?;
             let to = folder.join(binary.name());
-            // A folder that the user names may be on another file system.
-            let linked = fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop));
-            linked.map_err(|error| {
+            link_or_copy(from, &to).map_err(|error| {
                 ClusterError::caused(format!("give nodes {}", binary.name()), error)
             })?;
         }
@@ -370,6 +380,34 @@ impl Cluster for Lab {
     fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.end().boxed()
     }
+}
+
+/// Reports the death of the whole lab, unless somebody asked for it. What dies with it is not
+/// reported by itself.
+fn watch(
+    link: &Link,
+    deaths: &broadcast::Sender<DiedUnasked>,
+    ending: &Arc<AtomicBool>,
+    log: PathBuf,
+) {
+    let (closed, deaths, ending) = (link.closed(), deaths.clone(), Arc::clone(ending));
+    tokio::spawn(async move {
+        closed.cancelled().await;
+        if !ending.load(Ordering::SeqCst) {
+            // Nobody may be listening.
+            let _ = deaths.send(DiedUnasked {
+                process: "the lab's first process".into(),
+                status: "its control socket closed".into(),
+                log: last_lines(&log),
+            });
+        }
+    });
+}
+
+/// Gives a file a second name, or a copy: it may be on another file system, and nobody may link what
+/// somebody else owns (`fs.protected_hardlinks`).
+fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
 }
 
 /// Makes a folder of its own, locked for as long as the lab lives.

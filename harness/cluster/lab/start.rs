@@ -343,9 +343,10 @@ done
         let program = Arc::new(link.spawn(argv.into(), Vec::new(), log_streams(&log)?).await?);
         *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&program));
         let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
+        let lab = link.closed();
         tokio::spawn(async move {
             let code = program.wait().await;
-            if !ending.load(Ordering::SeqCst) {
+            if !ending.load(Ordering::SeqCst) && !lab.is_cancelled() {
                 // Nobody may be listening.
                 let _ = deaths.send(DiedUnasked {
                     process: "haproxy beside the cluster".into(),
