@@ -189,7 +189,8 @@ pub trait Cluster: Send + Sync + fmt::Debug {
     /// Every departure from kubeadm's defaults, in words.
     fn departures(&self) -> Vec<String>;
 
-    /// Deaths of processes that nobody asked for, as they happen.
+    /// Deaths of processes that nobody asked for, as they happen. The first who asks hears of all
+    /// since the cluster began.
     fn deaths(&self) -> broadcast::Receiver<DiedUnasked>;
 
     /// Ends the cluster and removes what it left. Idempotent.

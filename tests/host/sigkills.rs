@@ -95,16 +95,16 @@ fn finish(victim: Victim, up: &mut Up) -> Result<&'static str, Failure> {
         let status = up.ended()?;
         return if killed(status) { Ok("killed") } else { Err(format!("{status}").into()) };
     }
-    wait(
-        UP,
-        || {
-            if up.has_ended() || up.said().contains(" died") { Ok(()) } else { Err(up.said()) }
-        },
-    )?;
+    let noticed = |said: &str| said.contains("up: ") && said.contains(" died: ");
+    wait(UP, || {
+        let said = up.said();
+        if up.has_ended() || noticed(&said) { Ok(()) } else { Err(said) }
+    })?;
     if up.has_ended() {
         let said = up.said();
         // Only a failed start ends by itself, and says why.
-        return if said.contains("outage: ") { Ok("its start failed") } else { Err(said.into()) };
+        let why = said.lines().any(|line| line.starts_with("outage: "));
+        return if why { Ok("its start failed") } else { Err(said.into()) };
     }
     up.signal(Victim::Harness, Signal::SIGINT)?;
     let status = up.ended()?;

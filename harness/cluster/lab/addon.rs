@@ -7,9 +7,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use futures::future::try_join_all;
+use k8s_openapi::kube_aggregator::pkg::apis::apiregistration::v1::APIService;
+use kube::api::Api;
 
 use super::layout::CONTROL;
-use super::start::refused;
+use super::start::{FIRST, refused};
+use super::watch::await_objects;
 use super::{KUBECONFIG, Lab};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command};
@@ -93,18 +96,19 @@ impl Lab {
     /// each twice, since CPU is a difference.
     async fn await_metrics(&self, access: &Access) -> Result<(), ClusterError> {
         let nodes = self.nodes.len();
-        let serves = access.masters().map(|master| async {
-            let service = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io";
-            self.await_json(access, master.id(), service, |service| {
-                service["status"]["conditions"].as_array().is_some_and(|conditions| {
-                    conditions.iter().any(|c| c["type"] == "Available" && c["status"] == "True")
-                })
-            })
-            .await?;
-            self.await_json(access, master.id(), "/apis/metrics.k8s.io/v1beta1/nodes", |metrics| {
+        let services = Api::<APIService>::all(access.kube(FIRST)?);
+        await_objects(services, Some("v1beta1.metrics.k8s.io"), |found| {
+            let status = found.first().and_then(|service| service.status.as_ref());
+            let conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.into_iter().any(|c| c.type_ == "Available" && c.status == "True")
+        })
+        .await?;
+        // These can't be watched.
+        let path = "/apis/metrics.k8s.io/v1beta1/nodes";
+        let serves = access.masters().map(|master| {
+            self.await_json(access, master.id(), path, |metrics| {
                 metrics["items"].as_array().is_some_and(|items| items.len() == nodes)
             })
-            .await
         });
         try_join_all(serves).await.map(drop)
     }

@@ -19,6 +19,7 @@ mod root;
 mod start;
 mod store;
 mod sys;
+mod watch;
 mod wire;
 
 use std::fs::{self, File};
@@ -151,6 +152,8 @@ pub struct Lab {
     /// The phases of `kubeadm init` to skip once the cluster runs.
     phases: String,
     deaths: broadcast::Sender<DiedUnasked>,
+    /// For the first who asks: deaths since the lab began.
+    first_deaths: Mutex<Option<broadcast::Receiver<DiedUnasked>>>,
     /// Set when the lab is told to end: from then on every death is asked for.
     ending: Arc<AtomicBool>,
     balancer: Mutex<Option<Arc<link::Program>>>,
@@ -199,7 +202,7 @@ impl Lab {
                 .map_err(|error| ClusterError::caused("write the lab's lock", error))?;
         }
         let link = Link::open("the lab", ours).await?;
-        let (deaths, _) = broadcast::channel(64);
+        let (deaths, first_deaths) = broadcast::channel(64);
         let ending = Arc::new(AtomicBool::new(false));
         watch(&link, &deaths, &ending, folder.join(LOG));
         Ok(Self {
@@ -213,6 +216,7 @@ impl Lab {
             kubeconfig: String::new(),
             phases: String::new(),
             deaths,
+            first_deaths: Mutex::new(Some(first_deaths)),
             ending,
             balancer: Mutex::new(None),
         })
@@ -374,7 +378,8 @@ impl Cluster for Lab {
     }
 
     fn deaths(&self) -> broadcast::Receiver<DiedUnasked> {
-        self.deaths.subscribe()
+        let first = self.first_deaths.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.deaths.subscribe())
     }
 
     fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>> {

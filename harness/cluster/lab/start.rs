@@ -9,9 +9,13 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::{try_join, try_join_all, try_join3, try_join4};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1 as k8s;
+use kube::api::Api;
 
 use super::layout::network;
 use super::node::{LabNode, log_streams, status};
+use super::watch::await_objects;
 use super::{KUBECONFIG, Lab, Machine, Options, config, last_lines, pause_image, room, store};
 use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
 use crate::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
@@ -28,11 +32,8 @@ const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kub
 /// The phases that configure a running cluster.
 const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
 
-/// Where the API keeps the addons' workloads.
-const APPS: &str = "/apis/apps/v1/namespaces/kube-system";
-
 /// Whose apiserver is asked for what all of them know.
-const FIRST: NodeRef = NodeRef::Master(1);
+pub(super) const FIRST: NodeRef = NodeRef::Master(1);
 
 const WAIT: &str = "wait-control-plane";
 
@@ -375,22 +376,23 @@ done
     }
 
     async fn await_nodes(&self, access: &Access) -> Result<(), ClusterError> {
-        let wanted = self.nodes.len();
-        self.await_json(access, FIRST, "/api/v1/nodes", |nodes| {
-            let ready = |node: &&serde_json::Value| {
-                node["status"]["conditions"].as_array().is_some_and(|conditions| {
-                    conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-                })
-            };
-            nodes["items"].as_array().is_some_and(|n| n.iter().filter(ready).count() == wanted)
-        })
-        .await
+        // A watch that is made too early is made again only after a pause.
+        self.await_apiserver(access, FIRST, "/readyz").await?;
+        let ready = |node: &&Arc<k8s::Node>| {
+            let conditions =
+                node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+        };
+        let nodes = Api::all(access.kube(FIRST)?);
+        await_objects(nodes, None, |nodes| nodes.iter().filter(ready).count() == self.nodes.len())
+            .await
     }
 
     async fn await_kube_proxy(&self, access: &Access) -> Result<(), ClusterError> {
-        let wanted = self.nodes.len();
-        self.await_json(access, FIRST, &format!("{APPS}/daemonsets/kube-proxy"), |set| {
-            set["status"]["numberReady"] == wanted
+        let sets = Api::<DaemonSet>::namespaced(access.kube(FIRST)?, "kube-system");
+        await_objects(sets, Some("kube-proxy"), |sets| {
+            let ready = sets.first().and_then(|set| set.status.as_ref()).map(|s| s.number_ready);
+            ready.is_some_and(|ready| usize::try_from(ready) == Ok(self.nodes.len()))
         })
         .await
     }
@@ -417,8 +419,13 @@ done
     }
 
     async fn await_coredns(&self, access: &Access) -> Result<(), ClusterError> {
-        self.await_json(access, FIRST, &format!("{APPS}/deployments/coredns"), |deployment| {
-            deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
+        let deployments = Api::<Deployment>::namespaced(access.kube(FIRST)?, "kube-system");
+        await_objects(deployments, Some("coredns"), |found| {
+            found.first().is_some_and(|deployment| {
+                let wanted = deployment.spec.replicas;
+                let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
+                ready.is_some() && ready == wanted
+            })
         })
         .await
     }
