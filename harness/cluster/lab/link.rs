@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpSocket, TcpStream, UnixDatagram};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::sys;
 use super::wire::{NodeSpec, Reply, Request, send};
@@ -31,21 +32,24 @@ pub(super) struct Link {
 }
 
 #[derive(Debug, Default)]
-struct Waiting(Mutex<Tables>);
+struct Waiting {
+    tables: Mutex<Tables>,
+    /// Cancelled when the first process is gone, before anybody hears that a program ended by that.
+    closed: CancellationToken,
+}
 
 #[derive(Debug, Default)]
 struct Tables {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
     exits: HashMap<u64, watch::Sender<Option<i32>>>,
     ready: Option<oneshot::Sender<Result<(), String>>>,
-    closed: bool,
 }
 
 type Answer = Result<Option<OwnedFd>, String>;
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, reply: Reply, descriptors: Vec<OwnedFd>) {
@@ -74,7 +78,7 @@ impl Waiting {
 
     fn close(&self) {
         let mut tables = self.lock();
-        tables.closed = true;
+        self.closed.cancel();
         tables.ready = None;
         tables.answers.clear();
         for (_, exit) in tables.exits.drain() {
@@ -138,6 +142,12 @@ impl Link {
             Ok(Err(why)) => Err(ClusterError::new(format!("{name} can't be set up: {why}"))),
             Err(_) => Err(ClusterError::new(format!("{name} ended during its set-up"))),
         }
+    }
+
+    /// Cancelled when the first process is gone, asked or not. A program that ends by that is told of
+    /// later.
+    pub fn closed(&self) -> CancellationToken {
+        self.waiting.closed.clone()
     }
 
     /// Ends the first process, and with it everything behind the link.
@@ -288,7 +298,7 @@ impl Link {
         let (answer, answered) = oneshot::channel();
         {
             let mut tables = self.waiting.lock();
-            if tables.closed {
+            if self.waiting.closed.is_cancelled() {
                 return Err(gone());
             }
             tables.answers.insert(id, answer);
@@ -315,6 +325,7 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.reader.abort();
+        self.waiting.close();
     }
 }
 
