@@ -10,7 +10,7 @@ use std::time::Duration;
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use outage::assets::{Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sources, Wanted};
-use outage::cluster::{Cluster, Command, Node, lab};
+use outage::cluster::{Cluster, ClusterOptions, Command, Node};
 use outage::scenario::NodeRef;
 use tokio::time::Instant;
 
@@ -52,7 +52,7 @@ async fn make_lab() -> Result<Made, Failure> {
     let assets = Arc::new(fetcher.fetch(&Wanted { kubernetes, metrics_server: false }).await?);
     let images = assets.images().iter().map(|image| image.reference.clone());
     let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
-    let options = lab::Options {
+    let options = ClusterOptions {
         kubernetes,
         masters: 3,
         workers: 1,
@@ -62,7 +62,7 @@ async fn make_lab() -> Result<Made, Failure> {
     };
     let began = Instant::now();
     let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
-    let cluster = lab::Lab::start(assets, options, &progress, &say).await?;
+    let cluster = outage::cluster::Provider::Lab.create(assets, options, &progress, &say).await?;
     Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
 }
 
