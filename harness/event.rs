@@ -40,6 +40,15 @@ pub enum What {
         provenance: Vec<(String, String)>,
         /// Every departure from kubeadm's defaults, in words.
         departures: Vec<String>,
+        /// Whether a case before this one ran on it, too.
+        reused: bool,
+        /// Where the logs of its components are, below the run's folder.
+        logs: Option<String>,
+    },
+    /// Which nodes the names in the scenario stand for in this case.
+    NodesChosen {
+        /// Each name with its node: `lost` and `master-2`.
+        nodes: Vec<(String, String)>,
     },
     /// An expectation was set up.
     ExpectationAdded {
@@ -86,6 +95,11 @@ pub enum What {
         /// Its last log lines.
         log: Vec<String>,
     },
+    /// The objects concerned were written to a file, before anything was taken back.
+    ObjectsKept {
+        /// The file, below the run's folder.
+        file: String,
+    },
     /// The case is over.
     CaseEnded {
         /// The verdict.
@@ -116,6 +130,9 @@ pub struct CaseInfo {
     pub scenario_sha256: String,
     /// The kernel's release.
     pub kernel: String,
+    /// What decides which nodes are chosen for names such as `any: masters`, together with the
+    /// scenario, the variant and the repetition.
+    pub seed: u64,
 }
 
 /// The phases of a run.

@@ -2,72 +2,153 @@
 //! `provider::scenario::variant`; and that a verdict can't be had for nothing.
 //!
 //! `cargo test --features e2e --test e2e -- lease` runs those whose name contains `lease`.
-//! `OUTAGE_KUBERNETES` chooses another version than the default.
+//! `OUTAGE_KUBERNETES` chooses another version than the default. What a version skips is shown as
+//! ignored; with `OUTAGE_DENY_SKIPS` it fails.
 
+use std::collections::BTreeSet;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use outage::assets::{Assets, Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sources, Wanted};
-use outage::event::{Event, Verdict};
+use outage::assets::{
+    Assets, Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, Wanted,
+};
+use outage::cluster::Provider;
+use outage::event::{Event, Outcome, Phase, Verdict};
 use outage::report;
-use outage::run::{Chosen, Omit, Session};
-use outage::scenario::{Addon, BUILTIN, Scenario, load};
+use outage::run::{Chosen, Omit, Past, Plan, Session, numbers, skipped};
+use outage::scenario::{Addon, BUILTIN, Builtin, Timing, load};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
     // Each case has a cluster of its own, and most machines have room for one.
     arguments.test_threads = Some(1);
-    let mut trials = Vec::new();
-    for builtin in BUILTIN {
-        let scenario = load(builtin.path, builtin.text.as_bytes()).expect("a built-in scenario");
-        for (at, variant) in scenario.variants.iter().enumerate() {
-            let case = (scenario.clone(), at);
-            let name = format!("lab::{}::{variant}", scenario.name);
-            trials.push(Trial::test(name, move || wants(&case, Omit::Nothing, Verdict::Pass)));
-        }
-        // One variant shows it for the engine.
-        let last = scenario.variants.len() - 1;
-        for (what, omit, verdict) in [
-            ("without_the_injection_is_inconclusive", Omit::Injection, Verdict::Inconclusive),
-            ("with_only_the_proof_fails", Omit::InjectionAndProof, Verdict::Fail),
-        ] {
-            let case = (scenario.clone(), last);
-            let name = format!("lab::{}::{what}", scenario.name);
-            trials.push(Trial::test(name, move || wants(&case, omit, verdict)));
-        }
-    }
+    let trials = BUILTIN.iter().flat_map(trials).collect();
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
-fn wants(
-    (scenario, variant): &(Scenario, usize),
-    omit: Omit,
-    wanted: Verdict,
-) -> Result<(), Failed> {
+fn trials(builtin: &'static Builtin) -> Vec<Trial> {
+    let chosen = chosen(builtin);
+    let name = &chosen.scenario.name;
+    let kubernetes = kubernetes().expect("OUTAGE_KUBERNETES is a version");
+    if let Some(reason) = skipped(&chosen.scenario, kubernetes) {
+        let denied = std::env::var_os("OUTAGE_DENY_SKIPS");
+        let denied = denied.is_some_and(|value| !value.is_empty() && value != "0");
+        let trial = Trial::test(format!("lab::{name}"), || Err(Failed::from(reason)));
+        return vec![trial.with_kind("SKIP").with_ignored_flag(!denied)];
+    }
+    let mut trials = Vec::new();
+    for (at, variant) in chosen.scenario.variants.iter().enumerate() {
+        let (case, name) = (only(&chosen, at), format!("lab::{name}::{variant}"));
+        trials.push(Trial::test(name, move || wants(case, Omit::Nothing, Verdict::Pass).map(drop)));
+    }
+    // One variant shows it for the engine.
+    let case = only(&chosen, chosen.scenario.variants.len() - 1);
+    let without = format!("lab::{name}::without_the_injection_is_inconclusive");
+    let wanted = Verdict::Inconclusive;
+    trials.push(Trial::test(without, move || wants(case, Omit::Injection, wanted).map(drop)));
+    for (at, expected) in enough(&chosen, kubernetes) {
+        let variant = &chosen.scenario.variants[at];
+        let (case, name) =
+            (only(&chosen, at), format!("lab::{name}::{variant}_with_only_the_proof"));
+        trials.push(Trial::test(name, move || each_fails(case, &expected)));
+    }
+    trials
+}
+
+fn chosen(builtin: &Builtin) -> Chosen {
+    let scenario = load(builtin.path, builtin.text.as_bytes()).expect("a built-in scenario");
+    let (file, text) = (builtin.path.to_owned(), builtin.text.as_bytes().into());
+    Chosen { scenario, file, text, sha256: String::new(), variants: vec![] }
+}
+
+fn only(chosen: &Chosen, variant: usize) -> Chosen {
+    Chosen { variants: vec![variant], ..chosen.clone() }
+}
+
+/// The names of a variant's detection expectations: those that must fail without their fault, and
+/// those that hold `throughout` and may hold without it, too.
+fn detection(
+    chosen: &Chosen,
+    variant: usize,
+    kubernetes: KubernetesVersion,
+) -> [BTreeSet<String>; 2] {
+    let name = &chosen.scenario.variants[variant];
+    let plan = Plan::new(&chosen.scenario, name, numbers(kubernetes)).expect("a plan");
+    let mut names = [BTreeSet::new(), BTreeSet::new()];
+    for planned in plan.expectations.into_iter().filter(|planned| planned.phase == Phase::Detect) {
+        let throughout = matches!(planned.timing, Timing::Throughout { .. });
+        names[usize::from(throughout)].insert(planned.name);
+    }
+    names
+}
+
+/// Variants that have every detection expectation of the scenario among them, each with those that
+/// no variant before it has.
+fn enough(chosen: &Chosen, kubernetes: KubernetesVersion) -> Vec<(usize, BTreeSet<String>)> {
+    let mut shown = BTreeSet::new();
+    let mut variants = Vec::new();
+    for variant in 0..chosen.scenario.variants.len() {
+        let [within, _] = detection(chosen, variant, kubernetes);
+        if within.iter().any(|name| !shown.contains(name)) {
+            shown.extend(within.iter().cloned());
+            variants.push((variant, within));
+        }
+    }
+    variants
+}
+
+/// Runs a case with its injection left out and its proof forced true: each of these expectations
+/// must fail by itself.
+fn each_fails(case: Chosen, expected: &BTreeSet<String>) -> Result<(), Failed> {
+    let [_, throughout] = detection(&case, case.variants[0], kubernetes()?);
+    for name in throughout {
+        println!("excepted, as it must hold throughout: {name}");
+    }
+    let events = wants(case, Omit::InjectionAndProof, Verdict::Fail)?;
+    let cases = report::cases(&events);
+    let records = cases.iter().flat_map(|case| case.expectations.values());
+    let failed: BTreeSet<String> = records
+        .filter(|record| matches!(record.outcome, Some(Outcome::Failed { .. })))
+        .map(|record| record.name.clone())
+        .collect();
+    let holding: Vec<_> = expected.difference(&failed).collect();
+    if holding.is_empty() {
+        return Ok(());
+    }
+    let report = report::text(&events, None, false);
+    Err(format!("these hold without their fault: {holding:?}\n{report}").into())
+}
+
+fn wants(case: Chosen, omit: Omit, wanted: Verdict) -> Result<Vec<Event>, Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let events = runtime.block_on(run(scenario.clone(), *variant, omit))?;
+    let events = runtime.block_on(run(case, omit))?;
     let cases = report::cases(&events);
     let verdict = cases.first().and_then(|case| case.verdict);
     if verdict == Some(wanted) {
-        return Ok(());
+        return Ok(events);
     }
-    Err(format!("wanted {wanted}\n{}", report::text(&events, false)).into())
+    Err(format!("wanted {wanted}\n{}", report::text(&events, None, false)).into())
 }
 
-async fn run(scenario: Scenario, variant: usize, omit: Omit) -> Result<Vec<Event>, Failed> {
+async fn run(case: Chosen, omit: Omit) -> Result<Vec<Event>, Failed> {
     let assets = assets().await?;
     // It stays where a case fails, with the components' logs.
     let folder = tempfile::Builder::new().prefix("outage-e2e-").tempdir()?;
-    let version = std::env::var("OUTAGE_KUBERNETES");
     let session = Session {
-        chosen: vec![Chosen { scenario, sha256: String::new(), variants: vec![variant] }],
-        kubernetes: version.as_deref().unwrap_or(DEFAULT_KUBERNETES).parse()?,
-        repeat: 1,
+        chosen: vec![case],
+        provider: Provider::Lab,
+        kubernetes: kubernetes()?,
+        repeat: Some(1),
+        jobs: 1,
+        fresh: true,
+        fail_fast: false,
         keep: false,
+        seed: 1,
         program: env!("CARGO_BIN_EXE_outage").into(),
         folder: folder.path().to_owned(),
+        past: Past::default(),
         omit,
     };
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
@@ -77,15 +158,18 @@ async fn run(scenario: Scenario, variant: usize, omit: Omit) -> Result<Vec<Event
     while let Some(event) = receiver.recv().await {
         events.push(event);
     }
-    if report::exit_code(&events) != 0 && omit == Omit::Nothing {
+    if report::exit_code(&events, true) != 0 && omit == Omit::Nothing {
         println!("events and logs: {}", folder.keep().display());
     }
     Ok(events)
 }
 
-async fn assets() -> Result<Arc<Assets>, Failed> {
+fn kubernetes() -> Result<KubernetesVersion, Failed> {
     let version = std::env::var("OUTAGE_KUBERNETES");
-    let kubernetes = version.as_deref().unwrap_or(DEFAULT_KUBERNETES).parse()?;
+    Ok(version.as_deref().unwrap_or(DEFAULT_KUBERNETES).parse()?)
+}
+
+async fn assets() -> Result<Arc<Assets>, Failed> {
     let (progress, events) = Progress::channel();
     let shown = tokio::spawn(outage::assets::progress::show(events));
     let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress)?;
@@ -93,7 +177,8 @@ async fn assets() -> Result<Arc<Assets>, Failed> {
         let scenario = load(builtin.path, builtin.text.as_bytes());
         scenario.is_ok_and(|read| read.cluster.addons.contains(&Addon::MetricsServer))
     });
-    let assets = fetcher.fetch(&Wanted { kubernetes, metrics_server }).await?;
+    let wanted = Wanted { kubernetes: kubernetes()?, metrics_server };
+    let assets = fetcher.fetch(&wanted).await?;
     drop(fetcher);
     shown.await?;
     Ok(Arc::new(assets))

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use outage::event::{ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdict, What};
-use outage::report::{Live, exit_code, json, junit, text};
+use outage::report::{Live, cases, exit_code, json, junit, not_passed, text, timeline};
 
 /// Events with a clock that goes on by 1.25 s each.
 struct Log {
@@ -30,6 +30,7 @@ impl Log {
             repetition,
             scenario_sha256: "5a".repeat(32),
             kernel: "6.12.0".into(),
+            seed: 7,
         }));
         self.phase(Phase::Provision);
     }
@@ -44,6 +45,8 @@ impl Log {
             took: Duration::from_millis(13_870),
             provenance: vec![("etcd".into(), "3.6.5 sha256:ab built with go1.25".into())],
             departures: vec!["cgroupsPerQOS: false".into()],
+            reused: false,
+            logs: Some("logs-0".into()),
         });
     }
 
@@ -165,26 +168,62 @@ fn fail(log: &mut Log) {
 
 #[test]
 fn the_text_at_the_end() {
-    insta::assert_snapshot!(text(&run(), false));
+    insta::assert_snapshot!(text(&run(), None, false));
+}
+
+#[test]
+fn where_there_is_more_and_what_repetitions_came_to() {
+    let mut log = Log { events: vec![], case: 0 };
+    for (repetition, ttd) in [(1, 900), (2, 1_300), (3, 1_100)] {
+        log.start("lease-sigkill", repetition);
+        log.cluster();
+        log.add(What::NodesChosen { nodes: vec![("lost".into(), "master-2".into())] });
+        if repetition == 3 {
+            log.expect(0, Phase::Detect, "the dead address is gone", "within 30s");
+            log.add(What::Observed { id: 0, holds: false, saw: "all three".into() });
+            log.add(What::ObjectsKept { file: "objects-2.yaml".into() });
+            log.end(Verdict::Fail, &["the address stays"], None, None);
+        } else {
+            log.end(Verdict::Pass, &[], Some(ttd), Some(2_000));
+        }
+    }
+    let folder = std::path::Path::new("/runs/run-1");
+    insta::assert_snapshot!("artefacts", text(&log.events, Some(folder), false));
+    insta::assert_snapshot!("timeline", timeline(&log.events, 2));
+    assert_eq!(not_passed(&log.events), [2]);
+}
+
+#[test]
+fn a_case_that_was_cut_short_and_run_again_counts_once() {
+    let mut log = Log { events: vec![], case: 0 };
+    log.start("v", 1);
+    log.case = 1;
+    log.start("v", 2);
+    log.case = 2;
+    log.start("v", 1);
+    log.end(Verdict::Pass, &[], None, None);
+    let cases = cases(&log.events);
+    assert_eq!(cases.iter().map(|case| case.index).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(exit_code(&log.events, false), 1, "the second repetition never ended");
 }
 
 #[test]
 fn colours_change_nothing_but_colours() {
-    let coloured = text(&run(), true);
+    let coloured = text(&run(), None, true);
     assert!(coloured.contains("\u{1b}[32mPASS"), "{coloured}");
-    assert_eq!(console::strip_ansi_codes(&coloured), text(&run(), false));
+    assert_eq!(console::strip_ansi_codes(&coloured), text(&run(), None, false));
 }
 
 #[test]
 fn one_case_and_none() {
     let mut log = Log { events: vec![], case: 0 };
-    insta::assert_snapshot!(text(&log.events, false), @r"
+    insta::assert_snapshot!(text(&log.events, None, false), @r"
     SCENARIO  VARIANT  CLUSTER  VERDICT  TTD  TTR
 
     no cases
     ");
     pass(&mut log);
-    assert!(text(&log.events, false).ends_with("\n1 case: 1 PASS\n"));
+    assert!(text(&log.events, None, false).ends_with("\n1 case: 1 PASS\n"));
 }
 
 #[test]
@@ -216,17 +255,19 @@ fn exit_codes() {
         }
         log.events
     };
-    assert_eq!(exit_code(&[]), 3);
-    assert_eq!(exit_code(&ended(&[Verdict::Skip])), 3);
-    assert_eq!(exit_code(&ended(&[Verdict::Pass])), 0);
-    assert_eq!(exit_code(&ended(&[Verdict::Pass, Verdict::Skip])), 0);
+    assert_eq!(exit_code(&[], false), 3);
+    assert_eq!(exit_code(&ended(&[Verdict::Skip]), false), 3);
+    assert_eq!(exit_code(&ended(&[Verdict::Pass]), false), 0);
+    assert_eq!(exit_code(&ended(&[Verdict::Pass, Verdict::Skip]), false), 0);
+    assert_eq!(exit_code(&ended(&[Verdict::Pass, Verdict::Skip]), true), 1);
+    assert_eq!(exit_code(&ended(&[Verdict::Pass]), true), 0);
     for bad in [Verdict::Fail, Verdict::Invalid, Verdict::Inconclusive, Verdict::Dirty] {
-        assert_eq!(exit_code(&ended(&[Verdict::Pass, bad])), 1);
-        assert_eq!(exit_code(&ended(&[bad, Verdict::Skip])), 1);
+        assert_eq!(exit_code(&ended(&[Verdict::Pass, bad]), false), 1);
+        assert_eq!(exit_code(&ended(&[bad, Verdict::Skip]), false), 1);
     }
     let mut unfinished = ended(&[Verdict::Pass, Verdict::Pass]);
     unfinished.pop();
-    assert_eq!(exit_code(&unfinished), 1);
+    assert_eq!(exit_code(&unfinished, false), 1);
 }
 
 /// Standard error of a run without a terminal.

@@ -4,18 +4,17 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::time::Duration;
 
-use outage::cluster::{Cluster, ClusterError};
+use outage::cluster::ClusterError;
 use outage::event::{CaseInfo, Event, Verdict, What};
-use outage::run::{Case, Omit, Plan, run_case};
-use outage::scenario::{ClusterNeeds, Scenario};
+use outage::run::{Case, Held, Omit, Plan, run_case};
+use outage::scenario::{ClusterNeeds, Scenario, Versions};
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-type Made = Result<Arc<dyn Cluster>, ClusterError>;
+type Made = Result<Held, ClusterError>;
 
 fn case() -> Case {
     let scenario = Scenario {
@@ -23,7 +22,14 @@ fn case() -> Case {
         title: String::new(),
         notes: String::new(),
         references: vec![],
-        cluster: ClusterNeeds { masters: 1, workers: 0, settings: vec![], addons: vec![] },
+        cluster: ClusterNeeds {
+            versions: Versions::All,
+            masters: 1,
+            workers: 0,
+            settings: vec![],
+            addons: vec![],
+        },
+        nodes: vec![],
         variants: vec!["default".into()],
         steady_state: vec![],
         steps: vec![],
@@ -36,9 +42,11 @@ fn case() -> Case {
         repetition: 1,
         scenario_sha256: String::new(),
         kernel: String::new(),
+        seed: 1,
     };
-    let plan = Plan::new(&scenario, "default").unwrap();
-    Case { index: 3, info, plan, began: Instant::now(), keep: false, omit: Omit::Nothing }
+    let plan = Plan::new(&scenario, "default", [1, 34, 4]).unwrap();
+    let (keep, omit) = (Box::new(|_| false), Omit::Nothing);
+    Case { index: 3, info, plan, chooser: None, began: Instant::now(), keep, omit }
 }
 
 fn folder(name: &str) -> PathBuf {
@@ -51,7 +59,7 @@ fn folder(name: &str) -> PathBuf {
 /// Runs it; its verdict, and its events as they were told and as they were written.
 async fn run<F>(
     name: &str,
-    provision: impl FnOnce(mpsc::UnboundedSender<String>) -> F,
+    provision: impl Fn(mpsc::UnboundedSender<String>) -> F,
     interrupt: CancellationToken,
 ) -> (Verdict, Vec<What>)
 where
@@ -59,7 +67,7 @@ where
 {
     let folder = folder(name);
     let (sender, mut events) = mpsc::unbounded_channel();
-    let ended = run_case(case(), provision, sender, interrupt, &folder).await.unwrap();
+    let ended = run_case(case(), None, provision, sender, interrupt, &folder).await.unwrap();
     assert!(ended.cluster.is_none());
     let mut told: Vec<Event> = vec![];
     while let Some(event) = events.recv().await {

@@ -2,10 +2,14 @@
 
 mod assets;
 mod doctor;
+mod explain;
+mod files;
 mod list;
+mod report;
 mod run;
 mod shell;
 mod up;
+mod validate;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -32,6 +36,8 @@ const EXAMPLES: &str = "\
 Examples:
   outage run stopped-apiserver                     every variant of a built-in scenario
   outage run stopped-apiserver --variant lease-*   only some
+  outage explain stopped-apiserver                 what it does, step by step
+  outage validate ./my-incident.yaml               all mistakes in a file of your own
   outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml
   outage up --masters 3                            a cluster to play with, until Ctrl-C
   outage shell master-2                            a shell on one of its nodes
@@ -41,6 +47,12 @@ Examples:
 enum Subcommands {
     /// Runs scenarios and says what came of them
     Run(run::Run),
+    /// Checks scenarios and shows all their mistakes
+    Validate(validate::Validate),
+    /// Tells a scenario step by step; nothing is run
+    Explain(explain::Explain),
+    /// Makes the report of a run once more
+    Report(report::Report),
     /// Lists the built-in scenarios with their variants
     List,
     /// Starts a cluster and keeps it until Ctrl-C
@@ -60,6 +72,9 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         // Entering namespaces needs a process with one thread.
         Subcommands::Shell(shell) => shell.run(),
+        Subcommands::Validate(validate) => Ok(validate.run()),
+        Subcommands::Explain(explain) => explain.run(),
+        Subcommands::Report(report) => report.run(),
         Subcommands::List => Ok(list::run()),
         Subcommands::Doctor => doctor::run(),
         Subcommands::Run(run) => block_on(run.run()),

@@ -1,42 +1,58 @@
 //! `outage run`
 
-use std::io::stderr;
-use std::path::{Path, PathBuf};
+use std::hash::{BuildHasher, RandomState};
+use std::path::PathBuf;
 use std::process::ExitCode;
-use std::str::FromStr;
 
 use clap::Args;
-use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
-use super::{Failure, USAGE, fetch, program, up};
+use super::files::{ReportFile, narrow, read, tell};
+use super::{Failure, fetch, program, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
+use crate::cluster::Provider;
 use crate::event::Event;
 use crate::report::{self, Live};
-use crate::run::{Chosen, Omit, Session};
-use crate::scenario::{self, Addon, Scenario};
+use crate::run::{Chosen, Omit, Past, Session, make_folder, mend_events, read_events, remove_logs};
+use crate::scenario::{self, Addon};
 
 /// Nothing was executed.
 const NOTHING_RAN: u8 = 3;
 
+/// Ended by a signal: 128 + SIGINT, as shells say it.
+const INTERRUPTED: u8 = 130;
+
+/// Makes a SKIP as bad as another verdict, for `cargo test`, which can't be given flags of ours.
+const DENY_SKIPS: &str = "OUTAGE_DENY_SKIPS";
+
 const AFTER_HELP: &str = "\
-Each variant runs on a cluster of its own. Ctrl-C takes back what is in place and ends the cluster;
-a second one ends at once.
+Ctrl-C takes back what is in place, ends the clusters and reports; a second one ends at once, and
+the clusters with it.
+
+A cluster is handed from one case to the next if both need the same kind, everything was taken back
+and verified, and nothing that was done outlives its revert; then the steady state must hold again,
+or a fresh one is made.
 
 Exit codes:
-  0  every verdict is PASS
-  1  another verdict
-  2  bad usage, or a scenario that can't be read
-  3  nothing was executed
+  0    every verdict is PASS (or SKIP, with another that is PASS)
+  1    another verdict; with --deny-skips also SKIP
+  2    bad usage, a filter that matches nothing, or a scenario that can't be read
+  3    nothing was executed
+  130  ended by a second Ctrl-C, or by one before the first case
+
+Environment:
+  OUTAGE_DENY_SKIPS  anything but empty or 0 is --deny-skips, for `cargo test`, too
 
 Examples:
-  outage run stopped-apiserver --variant 'lease-*' --repeat 20
+  outage run stopped-apiserver --variant 'lease-*' --jobs 2
+  outage run stopped-apiserver --repeat 20 --resume ./long-run   again after an interruption
   outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml";
 
-/// Runs scenarios, each variant on a cluster of its own, and says what came of them.
+/// Runs scenarios on clusters that are made for them, and says what came of them.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Run {
     /// Built-in scenarios by name, others by path; none: all that are built in
     #[arg(value_name = "NAME|PATH")]
@@ -51,10 +67,32 @@ pub(super) struct Run {
     #[arg(long, value_parser = up::masters)]
     masters: Option<usize>,
     /// How often each variant runs
-    #[arg(long, value_name = "N", default_value_t = 1)]
-    repeat: usize,
-    /// Leaves the last cluster standing until Ctrl-C, for `outage shell`
+    #[arg(long, value_name = "N", value_parser = at_least_one)]
+    repeat: Option<usize>,
+    /// Repeats until something is neither PASS nor SKIP; with --repeat N at most N times
     #[arg(long)]
+    until_fail: bool,
+    /// Begins nothing more after a verdict that is neither PASS nor SKIP
+    #[arg(long)]
+    fail_fast: bool,
+    /// How many cases run side by side, each in a cluster of its own
+    #[arg(long, value_name = "N", default_value = "1", value_parser = at_least_one)]
+    jobs: usize,
+    /// Gives each case a cluster of its own, also where one could be reused
+    #[arg(long)]
+    fresh: bool,
+    /// Decides which nodes are chosen for names such as `any: masters`; none: at random
+    #[arg(long, value_name = "NUMBER")]
+    seed: Option<u64>,
+    /// Counts a SKIP as a failure
+    #[arg(long)]
+    deny_skips: bool,
+    /// Keeps the run in this folder, and goes on with the run that it holds: cases that ended there
+    /// count and aren't repeated
+    #[arg(long, value_name = "FOLDER")]
+    resume: Option<PathBuf>,
+    /// Leaves the last cluster standing until Ctrl-C, for `outage shell`
+    #[arg(long, conflicts_with = "jobs")]
     keep: bool,
     /// Only the final table
     #[arg(long)]
@@ -64,21 +102,10 @@ pub(super) struct Run {
     report: Vec<ReportFile>,
 }
 
-#[derive(Debug, Clone)]
-struct ReportFile {
-    junit: bool,
-    path: PathBuf,
-}
-
-impl FromStr for ReportFile {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some(("junit", path)) => Ok(Self { junit: true, path: path.into() }),
-            Some(("json", path)) => Ok(Self { junit: false, path: path.into() }),
-            _ => Err("wanted: junit=FILE or json=FILE".into()),
-        }
+fn at_least_one(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(count) if count > 0 => Ok(count),
+        _ => Err("a whole number of at least 1".into()),
     }
 }
 
@@ -91,18 +118,26 @@ impl Run {
         let interrupt = on_interrupt();
         let assets = tokio::select! {
             assets = fetch(&wanted) => assets.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?,
-            () = interrupt.cancelled() => return Ok(ExitCode::from(130)),
+            () = interrupt.cancelled() => return Ok(INTERRUPTED.into()),
         };
-        let runs = Cache::from_env()?.root().join("runs");
-        std::fs::create_dir_all(&runs)?;
-        let folder = tempfile::Builder::new().prefix("run-").tempdir_in(&runs)?;
+        let folder = self.folder()?;
+        let mut events = read_events(&folder)?;
+        let past = Past::new(&events);
+        let seed = self.seed.or(past.seed());
         let session = Session {
             chosen,
+            provider: Provider::default(),
             kubernetes: self.kubernetes,
-            repeat: self.repeat,
+            repeat: self.repeat.or((!self.until_fail).then_some(1)),
+            jobs: self.jobs,
+            fresh: self.fresh,
+            fail_fast: self.fail_fast || self.until_fail,
             keep: self.keep,
+            // Short enough to be typed again.
+            seed: seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000),
             program: program()?,
-            folder: folder.path().to_owned(),
+            folder: folder.clone(),
+            past,
             omit: Omit::Nothing,
         };
         let (sender, mut receiver) = mpsc::unbounded_channel();
@@ -116,32 +151,34 @@ impl Run {
             }
             events
         });
-        let finished = session.run(&assets, &sender, &interrupt).await?;
+        let kept = session.run(&assets, &sender, &interrupt).await?;
         drop(sender);
-        let events = shown.await?;
-        let code = self.tell(&events, folder)?;
-        if let Some(cluster) = finished.kept {
+        events.extend(shown.await?);
+        tell(&events, &folder, &self.report)?;
+        let code = report::exit_code(&events, self.denies_skips());
+        if code == 0 && kept.is_none() {
+            remove_logs(&folder)?;
+        }
+        println!("run: {}", folder.display());
+        if let Some(cluster) = kept {
             up::hold(&*cluster).await?;
         }
-        Ok(code)
+        Ok(code.into())
     }
 
-    /// The table, the report files, and where to look further.
-    fn tell(&self, events: &[Event], folder: tempfile::TempDir) -> Result<ExitCode, Failure> {
-        print!("{}", report::text(events, report::colours(&std::io::stdout())));
-        for file in &self.report {
-            let bytes =
-                if file.junit { report::junit(events)? } else { report::json(events)?.into() };
-            std::fs::write(&file.path, bytes).map_err(|error| Failure {
-                message: format!("can't write {}: {error}", file.path.display()),
-                code: 1,
-            })?;
-        }
-        let code = report::exit_code(events);
-        if code != 0 || self.keep {
-            println!("events and logs: {}", folder.keep().display());
-        }
-        Ok(code.into())
+    /// The run's folder: a new one, or the one to go on with.
+    fn folder(&self) -> Result<PathBuf, Failure> {
+        let Some(folder) = &self.resume else {
+            return Ok(make_folder(&Cache::from_env()?.root().join("runs"))?);
+        };
+        std::fs::create_dir_all(folder)?;
+        mend_events(folder)?;
+        Ok(folder.canonicalize()?)
+    }
+
+    fn denies_skips(&self) -> bool {
+        self.deny_skips
+            || std::env::var_os(DENY_SKIPS).is_some_and(|value| !value.is_empty() && value != "0")
     }
 
     fn choose(&self) -> Result<Vec<Chosen>, Failure> {
@@ -150,67 +187,21 @@ impl Run {
         } else {
             self.scenarios.clone()
         };
-        let mut chosen = named
-            .iter()
-            .map(|name| read(name).and_then(|(scenario, sha256)| self.narrow(scenario, sha256)))
-            .collect::<Result<Vec<Chosen>, Failure>>()?;
-        if chosen.iter().all(|chosen| chosen.variants.is_empty()) {
-            let all = chosen.iter().flat_map(|chosen| chosen.scenario.variants.iter().cloned());
-            return Err(Failure::usage(format!(
-                "no variant matches {}; there are {}",
-                self.variant.join(" or "),
-                all.collect::<Vec<_>>().join(", ")
-            )));
-        }
-        chosen.retain(|chosen| !chosen.variants.is_empty());
-        Ok(chosen)
-    }
-
-    fn narrow(&self, mut scenario: Scenario, sha256: String) -> Result<Chosen, Failure> {
-        if let Some(masters) = self.masters {
-            if masters < scenario.cluster.masters {
-                return Err(Failure::usage(format!(
-                    "{} needs {} masters",
-                    scenario.name, scenario.cluster.masters
-                )));
+        let mut all = named.iter().map(|name| read(name)).collect::<Result<Vec<_>, _>>()?;
+        narrow(&mut all, &self.variant)?;
+        for Chosen { scenario, .. } in &mut all {
+            let needed = scenario.cluster.masters;
+            match self.masters {
+                Some(masters) if masters < needed => {
+                    let name = &scenario.name;
+                    return Err(Failure::usage(format!("{name} needs {needed} masters")));
+                }
+                Some(masters) => scenario.cluster.masters = masters,
+                None => {}
             }
-            scenario.cluster.masters = masters;
         }
-        let fits = |variant: &String| {
-            self.variant.is_empty()
-                || self.variant.iter().any(|pattern| scenario::matches(pattern, variant))
-        };
-        let variants = scenario.variants.iter().enumerate().filter(|(_, variant)| fits(variant));
-        let variants = variants.map(|(index, _)| index).collect();
-        Ok(Chosen { scenario, sha256, variants })
+        Ok(all)
     }
-}
-
-/// Reads a built-in scenario by its name, or a file by its path.
-fn read(name: &str) -> Result<(Scenario, String), Failure> {
-    let is_path = name.contains('/') || Path::new(name).extension().is_some();
-    let (shown, text) = if is_path {
-        let text = std::fs::read(name)
-            .map_err(|error| Failure::usage(format!("can't read {name}: {error}")))?;
-        (name, text)
-    } else {
-        let builtin = scenario::builtin(name).map_err(|error| Failure::usage(error.to_string()))?;
-        (builtin.path, builtin.text.as_bytes().to_vec())
-    };
-    let scenario = scenario::load(shown, &text).map_err(|error| Failure {
-        message: if std::io::IsTerminal::is_terminal(&stderr()) {
-            error.graphical(report::colours(&stderr()))
-        } else {
-            error.plain()
-        },
-        code: USAGE,
-    })?;
-    let sha256 = base16(&Sha256::digest(&text));
-    Ok((scenario, sha256))
-}
-
-fn base16(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the run in order; the second one at once, and the kernel ends
@@ -234,7 +225,7 @@ fn on_interrupt() -> CancellationToken {
                 cancelled.cancel();
             }
         }
-        std::process::exit(130);
+        std::process::exit(INTERRUPTED.into());
     });
     token
 }

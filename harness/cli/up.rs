@@ -7,8 +7,7 @@ use tokio::time::Instant;
 
 use super::{Failure, fetch, program};
 use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Progress, Wanted};
-use crate::cluster::Cluster;
-use crate::cluster::lab::{Lab, Options};
+use crate::cluster::{Cluster, ClusterOptions, Provider};
 use crate::scenario::Addon;
 
 /// Starts a cluster and keeps it until Ctrl-C.
@@ -53,7 +52,7 @@ impl Up {
         let metrics_server = self.addon.contains(&Addon::MetricsServer);
         let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
         let assets = fetch(&wanted).await?;
-        let options = Options {
+        let options = ClusterOptions {
             kubernetes: self.kubernetes,
             masters: self.masters,
             workers: self.workers,
@@ -67,14 +66,14 @@ impl Up {
             eprintln!("[{:5.1}s] {text}", began.elapsed().as_secs_f64());
         };
         let progress = Progress::silent();
-        let lab = tokio::select! {
-            lab = Lab::start(assets, options, &progress, &say) => lab?,
+        let cluster = tokio::select! {
+            made = Provider::Lab.create(assets, options, &progress, &say) => made?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
                 return Ok(ExitCode::from(130));
             }
         };
-        hold(&*lab).await?;
+        hold(&*cluster).await?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod lab;
+mod provider;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -12,6 +13,8 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
+
+pub use provider::{ClusterOptions, Provider};
 
 use crate::scenario::NodeRef;
 

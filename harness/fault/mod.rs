@@ -41,6 +41,12 @@ trait Primitive: Sync {
     /// How long an injection or a revert may take at most.
     fn limit(&self) -> Duration;
 
+    /// Whether the cluster is not as good as new once this was taken back, so that no other case may
+    /// use it: a kubelet's restart back-off outlives a revert, for one.
+    fn spends(&self) -> bool {
+        true
+    }
+
     /// Reads what the revert needs. Changes nothing.
     fn before<'a>(
         &'a self,
@@ -80,6 +86,11 @@ pub fn does(fault: &Fault) -> String {
 /// How long an injection or a revert of the fault may take at most.
 pub fn limit(fault: &Fault) -> Duration {
     primitive(fault).limit()
+}
+
+/// Whether the cluster is not as good as new once the fault was taken back.
+pub fn spends(fault: &Fault) -> bool {
+    primitive(fault).spends()
 }
 
 /// The inverse of the fault, to be written down before [`inject`]. Changes nothing.

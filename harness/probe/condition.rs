@@ -10,7 +10,7 @@ use kube::api::{Api, DynamicObject, GroupVersionKind, TypeMeta};
 use kube::discovery::{self, Scope};
 use kube::runtime::{WatchStreamExt, watcher};
 
-use super::{Look, Observation, Sighting, Sink, listen, read, revision};
+use super::{Concerned, Look, Observation, Sighting, Sink, listen, read, revision};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::scenario::Condition;
@@ -20,6 +20,15 @@ impl Look for Condition {
         let Self { kind, name, condition, status, through, .. } = self;
         let reason = self.reason.as_ref().map(|r| format!(" because of {r}")).unwrap_or_default();
         format!("condition {condition} of {kind} {name} is {status}{reason}, as {through} tells")
+    }
+
+    fn concerned(&self) -> Vec<Concerned> {
+        vec![Concerned {
+            api_version: self.api_version.clone(),
+            kind: self.kind.clone(),
+            namespace: self.namespace.clone(),
+            name: Some(self.name.clone()),
+        }]
     }
 
     fn watch<'a>(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::{Look, Observation, Sink, poll, target};
+use super::{Concerned, Look, Observation, Sink, poll, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Vantage};
 use crate::scenario::{Connect, Tally};
@@ -26,6 +26,10 @@ impl Look for Connect {
         let tally = self.refused.wanted(self.attempts);
         let to = target::words(&self.to);
         format!("{tally} connects from {} to {to} refused, the others accepted", self.from)
+    }
+
+    fn concerned(&self) -> Vec<Concerned> {
+        self.to.concerned()
     }
 
     fn watch<'a>(

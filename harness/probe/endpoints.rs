@@ -15,7 +15,7 @@ use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
 use kube::{Client, ResourceExt};
 
-use super::{Look, Observation, Sink, listen, read, revision};
+use super::{Concerned, Look, Observation, Sink, listen, read, revision, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::scenario::{Endpoints, NodeRef};
@@ -39,6 +39,10 @@ impl Look for Endpoints {
         let Self { service, through, .. } = self;
         let wants = wants.join(" and ");
         format!("Endpoints and EndpointSlices of {service} {wants}, as {through} tells")
+    }
+
+    fn concerned(&self) -> Vec<Concerned> {
+        target::concerned(&self.service)
     }
 
     fn watch<'a>(

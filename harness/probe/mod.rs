@@ -60,6 +60,11 @@ trait Look: Sync {
     /// What it wants to see, in words.
     fn wanted(&self) -> String;
 
+    /// The objects that it looks at, for whoever looks into a failure.
+    fn concerned(&self) -> Vec<Concerned> {
+        vec![]
+    }
+
     /// Observes, at once and then again and again, until the future is dropped; `every` is the
     /// time from the end of one observation to the start of the next.
     fn watch<'a>(
@@ -78,6 +83,36 @@ fn look(probe: &Probe) -> &dyn Look {
         Probe::Request(request) => request,
         Probe::Condition(condition) => condition,
     }
+}
+
+/// Objects that say more about what a probe saw.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Concerned {
+    /// Their `apiVersion`.
+    pub api_version: String,
+    /// Their kind.
+    pub kind: String,
+    /// Their namespace; nothing: every namespace, or a kind without.
+    pub namespace: Option<String>,
+    /// The one object's name; nothing: all of them.
+    pub name: Option<String>,
+}
+
+impl std::fmt::Display for Concerned {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.kind)?;
+        match (&self.namespace, &self.name) {
+            (Some(namespace), Some(name)) => write!(f, " {namespace}/{name}"),
+            (None, Some(name)) => write!(f, " {name}"),
+            (Some(namespace), None) => write!(f, "s in {namespace}"),
+            (None, None) => f.write_str("s"),
+        }
+    }
+}
+
+/// The objects that the probe looks at.
+pub fn concerned(probe: &Probe) -> Vec<Concerned> {
+    look(probe).concerned()
 }
 
 /// What the probe wants to see, in words; for a share, with the interval and the sample size.

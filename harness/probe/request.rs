@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::{Look, Observation, Sink, poll, target};
+use super::{Concerned, Look, Observation, Sink, poll, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Answer, Vantage};
 use crate::scenario::{Request, Tally};
@@ -22,6 +22,10 @@ impl Look for Request {
         let tally = self.failed.wanted(self.attempts);
         let to = target::words(&self.to);
         format!("{tally} requests of {} from {} to {to} failed", self.path, self.from)
+    }
+
+    fn concerned(&self) -> Vec<Concerned> {
+        self.to.concerned()
     }
 
     fn watch<'a>(

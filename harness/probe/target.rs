@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use kube::Api;
 use tokio::sync::OnceCell;
 
-use super::read;
+use super::{Concerned, read};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::scenario::Target;
@@ -18,6 +18,32 @@ pub(super) fn words(target: &Target) -> String {
         Target::Apiserver(master) => format!("the apiserver of {master}"),
         Target::LoadBalancer => "the load balancer".to_owned(),
     }
+}
+
+impl Target {
+    /// The objects that say where it leads.
+    pub(super) fn concerned(&self) -> Vec<Concerned> {
+        match self {
+            Self::Service(name) => concerned(name),
+            Self::Apiserver(_) | Self::LoadBalancer => vec![],
+        }
+    }
+}
+
+/// A Service and its endpoints.
+pub(super) fn concerned(service: &str) -> Vec<Concerned> {
+    let Some((namespace, name)) = service.split_once('/') else { return vec![] };
+    let of = |api_version: &str, kind: &str, name: Option<&str>| Concerned {
+        api_version: api_version.into(),
+        kind: kind.into(),
+        namespace: Some(namespace.into()),
+        name: name.map(Into::into),
+    };
+    vec![
+        of("v1", "Service", Some(name)),
+        of("v1", "Endpoints", Some(name)),
+        of("discovery.k8s.io/v1", "EndpointSlice", None),
+    ]
 }
 
 /// The target's address. A Service is looked up through the first apiserver that answers, once

@@ -10,6 +10,8 @@ use crate::event::{ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdi
 pub struct Case {
     /// What it is.
     pub info: Option<CaseInfo>,
+    /// Its number in the run.
+    pub index: usize,
     /// When it began, on the run's clock.
     pub began: Duration,
     /// When its last event was.
@@ -20,6 +22,14 @@ pub struct Case {
     pub progress: String,
     /// Time from the cluster's first process to its readiness.
     pub cluster_ready: Option<Duration>,
+    /// Whether a case before it ran on the cluster, too.
+    pub reused: bool,
+    /// Where the logs of the cluster's components are, below the run's folder.
+    pub logs: Option<String>,
+    /// Where the objects concerned are, below the run's folder.
+    pub objects: Option<String>,
+    /// The nodes that the scenario's names stand for.
+    pub nodes: Vec<(String, String)>,
     /// What runs: `name: value` pairs.
     pub provenance: Vec<(String, String)>,
     /// Departures from kubeadm's defaults.
@@ -80,6 +90,22 @@ impl Case {
         }
     }
 
+    /// What tells it from other cases, apart from when it ran.
+    fn key(&self) -> Option<(&str, &str, &str, &str, usize, &str)> {
+        self.info.as_ref().map(|info| {
+            let CaseInfo { scenario, variant, provider, kubernetes, .. } = info;
+            let hash = info.scenario_sha256.as_str();
+            (
+                scenario.as_str(),
+                variant.as_str(),
+                provider.as_str(),
+                kubernetes.as_str(),
+                info.repetition,
+                hash,
+            )
+        })
+    }
+
     /// How long it took, or takes so far.
     pub fn took(&self) -> Duration {
         self.last.saturating_sub(self.began)
@@ -88,6 +114,7 @@ impl Case {
     /// Takes in an event of this case.
     pub fn take(&mut self, event: &Event) {
         self.last = event.at;
+        self.index = event.case;
         match &event.what {
             What::CaseStarted(info) => {
                 self.info = Some(info.clone());
@@ -95,8 +122,10 @@ impl Case {
             }
             What::Phase { phase } => self.phase = Some(*phase),
             What::Progress { text } => self.progress.clone_from(text),
-            What::ClusterReady { took, provenance, departures } => {
+            What::ClusterReady { took, provenance, departures, reused, logs } => {
                 self.cluster_ready = Some(*took);
+                self.reused = *reused;
+                self.logs.clone_from(logs);
                 self.provenance.clone_from(provenance);
                 self.departures.clone_from(departures);
             }
@@ -121,6 +150,8 @@ impl Case {
                 let (process, status, log) = (process.clone(), status.clone(), log.clone());
                 self.deaths.push(Death { at: event.at, process, status, log });
             }
+            What::NodesChosen { nodes } => self.nodes.clone_from(nodes),
+            What::ObjectsKept { file } => self.objects = Some(file.clone()),
             What::CaseEnded { verdict, reasons, ttd, ttr } => {
                 self.verdict = Some(*verdict);
                 self.reasons.clone_from(reasons);
@@ -137,11 +168,19 @@ impl Case {
     }
 }
 
-/// The cases of a run in their planned order.
+/// The cases of a run in their planned order. One that never ended is left out if it was run once
+/// more later, as a run does that goes on with an earlier one.
 pub fn cases(events: &[Event]) -> Vec<Case> {
     let mut cases: BTreeMap<usize, Case> = BTreeMap::new();
     for event in events {
         cases.entry(event.case).or_default().take(event);
     }
-    cases.into_values().collect()
+    let all: Vec<Case> = cases.into_values().collect();
+    let again = |at: usize, case: &Case| {
+        case.verdict.is_none()
+            && case.info.is_some()
+            && all[at + 1..].iter().any(|later| later.key() == case.key())
+    };
+    let left_out: Vec<bool> = all.iter().enumerate().map(|(at, case)| again(at, case)).collect();
+    all.into_iter().zip(left_out).filter(|(_, out)| !out).map(|(case, _)| case).collect()
 }

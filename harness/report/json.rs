@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::case::{Case, Death, ExpectationRecord, cases};
+use super::repeated::{Repeated, Spread, repeated};
 use super::words;
 use crate::event::{ActionState, Event, Measured, Outcome};
 
@@ -19,6 +20,30 @@ struct ReportJson {
     /// How many cases had each verdict.
     totals: BTreeMap<String, usize>,
     cases: Vec<CaseJson>,
+    /// What repeated cases came to together.
+    repeated: Vec<RepeatedJson>,
+}
+
+/// The repetitions of one variant.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct RepeatedJson {
+    scenario: String,
+    variant: String,
+    provider: String,
+    kubernetes: String,
+    cases: usize,
+    passed: usize,
+    ttd: Option<SpreadJson>,
+    ttr: Option<SpreadJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SpreadJson {
+    median_seconds: f64,
+    least_seconds: f64,
+    most_seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -32,6 +57,15 @@ struct CaseJson {
     repetition: usize,
     scenario_sha256: String,
     kernel: String,
+    seed: u64,
+    /// The nodes that the scenario's names stand for: name to node.
+    nodes: BTreeMap<String, String>,
+    /// Whether a case before it ran on the same cluster.
+    cluster_reused: bool,
+    /// Below the run's folder.
+    component_logs: Option<String>,
+    /// The objects concerned, of what is not PASS; below the run's folder.
+    objects: Option<String>,
     /// `PASS`, `FAIL`, `INVALID`, `INCONCLUSIVE`, `DIRTY`, `SKIP`, or `UNFINISHED`.
     verdict: String,
     /// Why; empty for a plain PASS.
@@ -111,8 +145,9 @@ pub fn json(events: &[Event]) -> serde_json::Result<String> {
     for case in &cases {
         *totals.entry(words::verdict(case.verdict)).or_insert(0) += 1;
     }
+    let repeated = repeated(&cases).into_iter().map(RepeatedJson::from).collect();
     let cases = cases.into_iter().map(CaseJson::from).collect();
-    let report = ReportJson { schema: SCHEMA, totals, cases };
+    let report = ReportJson { schema: SCHEMA, totals, cases, repeated };
     Ok(serde_json::to_string_pretty(&report)? + "\n")
 }
 
@@ -127,6 +162,7 @@ impl From<Case> for CaseJson {
             repetition: 1,
             scenario_sha256: String::new(),
             kernel: String::new(),
+            seed: 0,
         });
         Self {
             scenario: origin.scenario,
@@ -136,6 +172,11 @@ impl From<Case> for CaseJson {
             repetition: origin.repetition,
             scenario_sha256: origin.scenario_sha256,
             kernel: origin.kernel,
+            seed: origin.seed,
+            nodes: case.nodes.into_iter().collect(),
+            cluster_reused: case.reused,
+            component_logs: case.logs,
+            objects: case.objects,
             verdict: words::verdict(case.verdict),
             reasons: case.reasons,
             seconds,
@@ -147,6 +188,24 @@ impl From<Case> for CaseJson {
             deaths: case.deaths.into_iter().map(DeathJson::from).collect(),
             provenance: case.provenance.into_iter().collect(),
             departures: case.departures,
+        }
+    }
+}
+
+impl From<Repeated> for RepeatedJson {
+    fn from(group: Repeated) -> Self {
+        let Repeated { scenario, variant, provider, kubernetes, cases, passed, ttd, ttr } = group;
+        let (ttd, ttr) = (ttd.map(SpreadJson::from), ttr.map(SpreadJson::from));
+        Self { scenario, variant, provider, kubernetes, cases, passed, ttd, ttr }
+    }
+}
+
+impl From<Spread> for SpreadJson {
+    fn from(Spread { median, least, most }: Spread) -> Self {
+        Self {
+            median_seconds: median.as_secs_f64(),
+            least_seconds: least.as_secs_f64(),
+            most_seconds: most.as_secs_f64(),
         }
     }
 }

@@ -9,7 +9,7 @@ use owo_colors::{OwoColorize, Style};
 
 use super::case::Case;
 use super::{colours, words};
-use crate::event::{Event, Outcome, Phase, Verdict, What};
+use crate::event::{CaseInfo, Event, Outcome, Phase, Verdict, What};
 
 /// The view of a run while it goes on. It is given every event as it happens.
 pub struct Live {
@@ -84,27 +84,56 @@ impl Live {
     }
 }
 
+/// All that happened in a case, a line each, in the order of time; what was seen, too.
+pub fn timeline(events: &[Event], index: usize) -> String {
+    let mut case = Case::default();
+    let mut out = String::new();
+    for event in events.iter().filter(|event| event.case == index) {
+        case.take(event);
+        let mut all = lines(&case, event);
+        if let What::Observed { id, holds, saw } = &event.what {
+            let name = case.expectations.get(id).map_or("?", |expectation| &expectation.name);
+            let holds = if *holds { "holds" } else { "does not hold" };
+            all.push(line(&case, event, &format!("{name}: {holds}: {saw}")));
+        }
+        for line in all {
+            out += &line;
+            out.push('\n');
+        }
+    }
+    out
+}
+
 /// The lines for an event: `[  12.3s] scenario/variant  detect        ok  …`.
 fn lines(case: &Case, event: &Event) -> Vec<String> {
+    said(case, &event.what).iter().map(|text| line(case, event, text)).collect()
+}
+
+fn line(case: &Case, event: &Event, text: &str) -> String {
     let phase = case.phase.map_or("begin", words::phase);
-    let said = said(case, &event.what);
     let (at, label) = (event.at.as_secs_f64(), case.label());
-    let line =
-        |text: String| format!("[{at:7.1}s] {label}  {phase:<12}  {}", words::printable(&text));
-    said.into_iter().map(line).collect()
+    format!("[{at:7.1}s] {label}  {phase:<12}  {}", words::printable(text))
 }
 
 /// What is said about an event, apart from when and where it happened.
 fn said(case: &Case, what: &What) -> Vec<String> {
     match what {
         What::CaseStarted(info) => {
-            vec![format!("on {} with Kubernetes {}", info.provider, info.kubernetes)]
+            let CaseInfo { provider, kubernetes, seed, .. } = info;
+            vec![format!("on {provider} with Kubernetes {kubernetes}, seed {seed}")]
         }
         What::Phase { .. } | What::ExpectationAdded { .. } | What::Observed { .. } => vec![],
         What::Progress { text } => vec![text.clone()],
-        What::ClusterReady { took, .. } => {
-            vec![format!("the cluster is ready after {}", words::seconds(*took))]
+        What::ClusterReady { took, reused, .. } => {
+            let again = if *reused { "is reused" } else { "is ready" };
+            vec![format!("the cluster {again} after {}", words::seconds(*took))]
         }
+        What::NodesChosen { nodes } => {
+            let words: Vec<_> =
+                nodes.iter().map(|(name, node)| format!("{name} is {node}")).collect();
+            vec![words.join(", ")]
+        }
+        What::ObjectsKept { file } => vec![format!("the objects concerned are in {file}")],
         What::ExpectationEnded { id, outcome } => {
             let name = case.expectations.get(id).map_or("?", |expectation| &expectation.name);
             vec![format!("{}  {name}: {}", mark(outcome), words::outcome(outcome))]
@@ -165,7 +194,7 @@ fn draw(
             });
             bar.set_message(expectation(case, *id, colours));
         }
-        What::Action { .. } | What::DiedUnasked { .. } => {
+        What::Action { .. } | What::DiedUnasked { .. } | What::NodesChosen { .. } => {
             for line in said(case, &event.what) {
                 let _ = screen.println(format!("{}  {}", case.label(), words::printable(&line)));
             }
@@ -182,7 +211,7 @@ fn draw(
             }
             all.remove(&event.case);
         }
-        What::CaseStarted(_) | What::ClusterReady { .. } => {}
+        What::CaseStarted(_) | What::ClusterReady { .. } | What::ObjectsKept { .. } => {}
     }
 }
 

@@ -5,6 +5,7 @@ mod case;
 mod json;
 mod junit;
 mod live;
+mod repeated;
 mod text;
 mod words;
 
@@ -13,20 +14,30 @@ use std::io::IsTerminal;
 pub use case::{Case, Death, ExpectationRecord, cases};
 pub use json::{SCHEMA, json};
 pub use junit::junit;
-pub use live::Live;
-pub use text::text;
+pub use live::{Live, timeline};
+pub use text::{text, timeline_name};
 
 use crate::event::{Event, Verdict};
 
 /// The exit code that a run's verdicts ask for: 0 if every case that was carried out is PASS, 1
-/// for any other verdict (and for a case that never ended), 3 if nothing was carried out.
-pub fn exit_code(events: &[Event]) -> u8 {
+/// for any other verdict (and for a case that never ended), 3 if nothing was carried out. A SKIP is
+/// as bad as another verdict if skips are denied.
+pub fn exit_code(events: &[Event], deny_skips: bool) -> u8 {
     let verdicts: Vec<_> = cases(events).iter().map(|case| case.verdict).collect();
+    if deny_skips && verdicts.contains(&Some(Verdict::Skip)) {
+        return 1;
+    }
     match verdicts.iter().all(|verdict| matches!(verdict, Some(Verdict::Pass | Verdict::Skip))) {
         false => 1,
         true if verdicts.contains(&Some(Verdict::Pass)) => 0,
         true => 3,
     }
+}
+
+/// The numbers of the cases that are not PASS.
+pub fn not_passed(events: &[Event]) -> Vec<usize> {
+    let cases = cases(events).into_iter();
+    cases.filter(|case| case.verdict != Some(Verdict::Pass)).map(|case| case.index).collect()
 }
 
 /// Whether to write colours there: only on a terminal, and not if `NO_COLOR` is set to anything

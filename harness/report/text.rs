@@ -1,10 +1,12 @@
 //! The text at the end of a run.
 
 use std::fmt::Write as _;
+use std::path::Path;
 
 use owo_colors::{OwoColorize, Style};
 
 use super::case::{Case, cases};
+use super::repeated::repeated;
 use super::words;
 use crate::event::{ActionState, Event, Outcome, Verdict};
 
@@ -18,16 +20,18 @@ const ORDER: [Verdict; 6] = [
 ];
 
 /// A table of the cases; for every one that is not PASS why, what was wanted and what was seen
-/// last, and deaths that nobody asked for; a line with totals.
-pub fn text(events: &[Event], colours: bool) -> String {
+/// last, deaths that nobody asked for, and where in the run's folder there is more; what repeated
+/// cases came to; a line with totals.
+pub fn text(events: &[Event], folder: Option<&Path>, colours: bool) -> String {
     let cases = cases(events);
     let mut out = table(&cases, colours);
     for case in &cases {
         if case.verdict != Some(Verdict::Pass) || !case.deaths.is_empty() {
             out.push('\n');
-            details(&mut out, case, colours);
+            details(&mut out, case, folder, colours);
         }
     }
+    out += &repetitions(&cases);
     let _ = writeln!(out, "\n{}", totals(&cases));
     out
 }
@@ -45,15 +49,11 @@ fn table(cases: &[Case], colours: bool) -> String {
     let mut rows =
         vec![["SCENARIO", "VARIANT", "CLUSTER", "VERDICT", "TTD", "TTR"].map(String::from)];
     rows.extend(cases.iter().map(row));
-    let widths: [usize; 6] = std::array::from_fn(|column| {
-        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
-    });
     let verdicts = std::iter::once(None).chain(cases.iter().map(|case| Some(case.verdict)));
     let mut out = String::new();
-    for (row, verdict) in rows.iter().zip(verdicts) {
+    for (row, verdict) in aligned(&rows).iter().zip(verdicts) {
         let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let cell = format!("{cell:width$}");
+        for (column, cell) in row.iter().enumerate() {
             match verdict {
                 Some(verdict) if column == 3 => {
                     let _ = write!(line, "{}  ", cell.style(style(verdict, colours)));
@@ -82,11 +82,16 @@ fn row(case: &Case) -> [String; 6] {
     [scenario, variant, cluster, words::verdict(case.verdict), ttd, ttr]
 }
 
-fn details(out: &mut String, case: &Case, colours: bool) {
+fn details(out: &mut String, case: &Case, folder: Option<&Path>, colours: bool) {
     let verdict = words::verdict(case.verdict);
     let _ = writeln!(out, "{} {}", verdict.style(style(case.verdict, colours)), case.label());
     for reason in &case.reasons {
         let _ = writeln!(out, "  {}", words::printable(reason));
+    }
+    if let Some(info) = case.info.as_ref().filter(|_| !case.nodes.is_empty()) {
+        let nodes = case.nodes.iter().map(|(name, node)| format!("{name} is {node}"));
+        let nodes = nodes.collect::<Vec<_>>().join(", ");
+        let _ = writeln!(out, "  with seed {} {nodes}", info.seed);
     }
     for expectation in case.expectations.values() {
         let Some(Outcome::Failed { wanted, saw }) = &expectation.outcome else { continue };
@@ -110,6 +115,62 @@ fn details(out: &mut String, case: &Case, colours: bool) {
             let _ = writeln!(out, "    | {}", words::printable(line));
         }
     }
+    if let Some(folder) = folder {
+        artefacts(out, case, folder);
+    }
+}
+
+/// Where in the run's folder there is more about a case.
+fn artefacts(out: &mut String, case: &Case, folder: &Path) {
+    let timeline = Some(timeline_name(case.index));
+    for (what, name) in
+        [("timeline", &timeline), ("component logs", &case.logs), ("objects", &case.objects)]
+    {
+        if let Some(name) = name {
+            let _ = writeln!(out, "  {:<16}{}", format!("{what}:"), folder.join(name).display());
+        }
+    }
+}
+
+/// The file with a case's timeline in the run's folder.
+pub fn timeline_name(case: usize) -> String {
+    format!("timeline-{case}.txt")
+}
+
+/// A table of what was run more than once, if anything was.
+fn repetitions(cases: &[Case]) -> String {
+    let groups = repeated(cases);
+    if groups.is_empty() {
+        return String::new();
+    }
+    let mut rows = vec![["SCENARIO", "VARIANT", "CLUSTER", "PASS", "TTD", "TTR"].map(String::from)];
+    rows.extend(groups.into_iter().map(|group| {
+        let cluster = format!("{} {}", group.provider, group.kubernetes);
+        let passed = format!("{} of {}", group.passed, group.cases);
+        let (ttd, ttr) = (words::spread(group.ttd), words::spread(group.ttr));
+        [group.scenario, group.variant, cluster, passed, ttd, ttr]
+    }));
+    let mut out = "\nrepeated:\n".to_owned();
+    for row in aligned(&rows) {
+        out += row.join("  ").trim_end();
+        out.push('\n');
+    }
+    let _ = writeln!(out, "{}", words::SPREAD);
+    out
+}
+
+/// Each cell as wide as its column.
+fn aligned(rows: &[[String; 6]]) -> Vec<[String; 6]> {
+    let widths: [usize; 6] = std::array::from_fn(|column| {
+        rows.iter().map(|row| row[column].chars().count()).max().unwrap_or(0)
+    });
+    let pad = |row: &[String; 6]| {
+        std::array::from_fn(|column| {
+            let width = widths[column];
+            format!("{:width$}", row[column])
+        })
+    };
+    rows.iter().map(pad).collect()
 }
 
 /// `5 cases: 3 PASS, 2 FAIL`.

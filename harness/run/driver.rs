@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -17,30 +17,60 @@ use tokio_util::task::AbortOnDropHandle;
 use super::journal::Journal;
 use super::log::Log;
 use super::machine::Machine;
+use super::nodes::Chooser;
+use super::objects;
 use super::plan::Plan;
-use super::step::{Action, Input};
+use super::step::{Action, Input, Stands};
 use super::tracker::Seen;
-use super::work::{Omit, Work, tear_down};
+use super::work::{Omit, Work, end, tear_down};
 use crate::cluster::client::{Access, words};
 use crate::cluster::{Cluster, ClusterError, DiedUnasked};
 use crate::event::{CaseInfo, Event, Verdict, What};
 use crate::probe::{self, Sighting};
+use crate::scenario::Nodes;
+
+/// Whether a case's cluster is left standing, by the verdict so far.
+pub type Keep = Box<dyn FnOnce(Verdict) -> bool + Send>;
 
 /// One case of a run: a variant of a scenario, once.
-#[derive(Debug)]
 pub struct Case {
     /// Its index among the cases of the run.
     pub index: usize,
     /// What it is, for reports.
     pub info: CaseInfo,
-    /// What it does.
+    /// What it does; with any of the nodes that its names may stand for.
     pub plan: Plan,
+    /// Chooses the nodes for the scenario's names once the cluster stands; nothing if it has none.
+    pub chooser: Option<Chooser>,
     /// When the run began: the zero of all its events' times.
     pub began: Instant,
-    /// Whether the cluster is left standing at the end.
-    pub keep: bool,
+    /// Asked at the end whether the cluster is left standing; told the verdict so far.
+    pub keep: Keep,
     /// For tests alone: what is left out.
     pub omit: Omit,
+}
+
+/// A cluster that stands, from one case to the next.
+#[derive(Debug)]
+pub struct Held {
+    cluster: Arc<dyn Cluster>,
+    /// Where the logs of its components are, below the run's folder.
+    logs: Option<String>,
+    /// From its start on, so that no death goes unnoticed between two cases.
+    deaths: broadcast::Receiver<DiedUnasked>,
+}
+
+impl Held {
+    /// A cluster that was just made.
+    pub fn new(cluster: Arc<dyn Cluster>, logs: Option<String>) -> Self {
+        let deaths = cluster.deaths();
+        Self { cluster, logs, deaths }
+    }
+
+    /// The cluster.
+    pub fn cluster(&self) -> &Arc<dyn Cluster> {
+        &self.cluster
+    }
 }
 
 /// What a case came to.
@@ -49,11 +79,12 @@ pub struct Ended {
     /// Its verdict.
     pub verdict: Verdict,
     /// The cluster, if it was to be kept.
-    pub cluster: Option<Arc<dyn Cluster>>,
+    pub cluster: Option<Held>,
 }
 
-/// Runs a case to its end. `provision` makes the cluster, and says how far it is through the
-/// sender; events go to `events` and to `events.jsonl` in `folder`, the undo journal is
+/// Runs a case to its end, on `held` if it is given, which another case has used. `provision` makes
+/// a cluster where there is none or that one is not in its steady state, and says how far it is
+/// through the sender; events go to `events` and to `events.jsonl` in `folder`, the undo journal is
 /// `undo-INDEX.jsonl` there. Cancelling `interrupt` ends the case early: what is in place is taken
 /// back first.
 ///
@@ -61,95 +92,118 @@ pub struct Ended {
 ///
 /// # Errors
 /// If the log or the journal can't be made in `folder`; nothing was begun then.
-pub async fn run_case<F>(
+pub async fn run_case<P, F>(
     case: Case,
-    provision: impl FnOnce(mpsc::UnboundedSender<String>) -> F,
+    held: Option<Held>,
+    provision: P,
     events: mpsc::UnboundedSender<Event>,
     interrupt: CancellationToken,
     folder: &Path,
 ) -> io::Result<Ended>
 where
-    F: Future<Output = Result<Arc<dyn Cluster>, ClusterError>> + Send + 'static,
+    P: Fn(mpsc::UnboundedSender<String>) -> F,
+    F: Future<Output = Result<Held, ClusterError>> + Send + 'static,
 {
     let log = Log::open(folder, case.index, events)?;
     let journal = Journal::create(&folder.join(format!("undo-{}.jsonl", case.index)))?;
     let (sender, messages) = mpsc::unbounded_channel();
     let (progress, progressed) = mpsc::unbounded_channel();
+    let Case { index, info, plan, chooser, began, keep, omit } = case;
+    let plan = omit.left_of(plan);
+    let machine = match omit {
+        Omit::InjectionAndProof => Machine::exhaustive(plan),
+        Omit::Nothing | Omit::Injection => Machine::new(plan),
+    };
     let driver = Driver {
-        machine: Machine::new(case.plan.clone()),
-        now: case.began.elapsed(),
-        case,
+        machine,
+        now: began.elapsed(),
+        began,
+        omit,
+        chooser: chooser.map(Arc::new),
+        keep: Some(keep),
+        kept: false,
+        objects: folder.join(format!("objects-{index}.yaml")),
         log,
         journal: Arc::new(Mutex::new(journal)),
         sender,
-        provision: Some(provision(progress)),
+        progress,
+        provision,
         provisioning: None,
+        held,
         cluster: None,
         work: None,
         observers: BTreeMap::new(),
     };
-    Ok(driver.run(messages, progressed, interrupt).await)
+    Ok(driver.run(info, messages, progressed, interrupt).await)
 }
 
 /// What a task tells the loop.
 enum Message {
     Input(Input),
-    Cluster { took: Duration, made: Result<Made, ClusterError> },
+    Cluster(Result<Made, ClusterError>),
 }
 
-/// A cluster that stands, and the way to work with it.
-type Made = Box<(Arc<dyn Cluster>, Access)>;
+/// A cluster that stands, the way to work with it, and what is known of it.
+type Made = Box<(Held, Access, Stands)>;
 
 /// With the moment at which it was told.
 type Messages<T> = mpsc::UnboundedReceiver<(Instant, T)>;
 
-struct Driver<F> {
+struct Driver<P> {
     machine: Machine,
     /// The time of the input that is being handled, since the run began.
     now: Duration,
-    case: Case,
+    began: Instant,
+    omit: Omit,
+    chooser: Option<Arc<Chooser>>,
+    keep: Option<Keep>,
+    kept: bool,
+    /// Where the objects concerned go.
+    objects: PathBuf,
     log: Log,
     journal: Arc<Mutex<Journal>>,
     sender: mpsc::UnboundedSender<(Instant, Message)>,
-    provision: Option<F>,
+    progress: mpsc::UnboundedSender<String>,
+    provision: P,
     provisioning: Option<AbortHandle>,
-    cluster: Option<Arc<dyn Cluster>>,
+    /// A cluster to be used first.
+    held: Option<Held>,
+    cluster: Option<Held>,
     work: Option<Work>,
     observers: BTreeMap<usize, AbortOnDropHandle<()>>,
 }
 
-impl<F> Driver<F>
+impl<P, F> Driver<P>
 where
-    F: Future<Output = Result<Arc<dyn Cluster>, ClusterError>> + Send + 'static,
+    P: Fn(mpsc::UnboundedSender<String>) -> F,
+    F: Future<Output = Result<Held, ClusterError>> + Send + 'static,
 {
     async fn run(
         mut self,
+        info: CaseInfo,
         mut messages: Messages<Message>,
         mut progress: mpsc::UnboundedReceiver<String>,
         interrupt: CancellationToken,
     ) -> Ended {
-        self.log.write(self.now, What::CaseStarted(self.case.info.clone()));
-        let mut deaths = None;
+        self.log.write(self.now, What::CaseStarted(info));
         let mut interrupted = false;
         loop {
             while let Some(action) = self.machine.next_action() {
                 self.carry_out(action);
             }
             if let Some(verdict) = self.machine.verdict() {
-                let cluster = self.cluster.take().filter(|_| self.case.keep);
+                let cluster = self.cluster.take().filter(|_| self.kept);
                 return Ended { verdict, cluster };
             }
-            let wake = self.machine.wake().map(|at| self.case.began + at);
+            let wake = self.machine.wake().map(|at| self.began + at);
             // In this order: what has happened counts before the time that has passed since.
             let (at, input) = tokio::select! {
                 biased;
                 Some((at, message)) = messages.recv() => match message {
                     Message::Input(input) => (at, input),
-                    Message::Cluster { took, made } => {
-                        (at, self.provisioned(took, made, &mut deaths))
-                    }
+                    Message::Cluster(made) => (at, self.provisioned(made)),
                 },
-                died = next_death(&mut deaths) => {
+                died = next_death(self.cluster.as_mut()) => {
                     let DiedUnasked { process, status, log } = died;
                     (Instant::now(), Input::DiedUnasked { process, status, log })
                 }
@@ -158,12 +212,12 @@ where
                     (Instant::now(), Input::Interrupted)
                 }
                 Some(text) = progress.recv() => {
-                    self.log.write(self.case.began.elapsed(), What::Progress { text });
+                    self.log.write(self.began.elapsed(), What::Progress { text });
                     continue;
                 }
                 () = sleep_until(wake) => (Instant::now(), Input::Tick),
             };
-            self.now = self.now.max(at.saturating_duration_since(self.case.began));
+            self.now = self.now.max(at.saturating_duration_since(self.began));
             self.machine.handle(self.now, input);
         }
     }
@@ -171,7 +225,7 @@ where
     fn carry_out(&mut self, action: Action) {
         match action {
             Action::Emit(what) => self.log.write(self.now, what),
-            Action::Provision => self.provision(),
+            Action::Provision | Action::Replace => self.provision(),
             Action::AbandonProvision => {
                 if let Some(provisioning) = self.provisioning.take() {
                     provisioning.abort();
@@ -188,7 +242,8 @@ where
                 let not_reverted = move |why| Input::NotReverted(id, why);
                 self.with_work(|work| work.revert(id), not_reverted);
             }
-            Action::Teardown => self.tear_down(),
+            Action::Collect => self.collect(),
+            Action::Teardown { so_far } => self.tear_down(so_far),
         }
     }
 
@@ -224,54 +279,78 @@ where
         }
     }
 
+    /// Takes the cluster that another case has left, or makes one after ending that.
     fn provision(&mut self) {
-        let Some(provision) = self.provision.take() else { return };
         let start = Instant::now();
+        self.work = None;
+        let spent = self.cluster.take();
+        let held = self.held.take();
+        let reused = held.is_some();
+        let fresh = (!reused).then(|| (self.provision)(self.progress.clone()));
+        let (chooser, omit) = (self.chooser.clone(), self.omit);
+        let plan = self.machine.plan().clone();
         let making = async move {
-            let made = async {
-                let cluster = provision.await?;
-                match Access::new(Arc::clone(&cluster)).await {
-                    Ok(access) => Ok(Box::new((cluster, access))),
-                    Err(error) => {
-                        cluster.delete().await?;
-                        Err(error)
-                    }
-                }
+            if let Some(spent) = spent {
+                end(spent.cluster).await?;
+            }
+            let held = match (held, fresh) {
+                (Some(held), _) => held,
+                (None, Some(fresh)) => fresh.await?,
+                (None, None) => return Err(ClusterError::new("nobody makes a cluster")),
             };
-            Message::Cluster { made: made.await, took: start.elapsed() }
+            let settled = async {
+                let access = Access::new(Arc::clone(&held.cluster)).await?;
+                let (plan, nodes) = match chooser {
+                    Some(chooser) => chooser.choose(&access).await?,
+                    None => (plan, Nodes::new()),
+                };
+                Ok((access, omit.left_of(plan), nodes))
+            };
+            match settled.await {
+                Ok((access, plan, nodes)) => {
+                    let stands = Stands {
+                        took: start.elapsed(),
+                        provenance: held.cluster.provenance(),
+                        departures: held.cluster.departures(),
+                        reused,
+                        logs: held.logs.clone(),
+                        nodes,
+                        plan,
+                    };
+                    Ok(Box::new((held, access, stands)))
+                }
+                Err(error) => {
+                    end(held.cluster).await?;
+                    Err(error)
+                }
+            }
         };
+        let making = async move { Message::Cluster(making.await) };
         self.provisioning = Some(self.spawn(making, Input::ClusterFailed));
     }
 
-    fn provisioned(
-        &mut self,
-        took: Duration,
-        made: Result<Made, ClusterError>,
-        deaths: &mut Option<broadcast::Receiver<DiedUnasked>>,
-    ) -> Input {
-        let (cluster, access) = match made {
+    fn provisioned(&mut self, made: Result<Made, ClusterError>) -> Input {
+        let (held, access, stands) = match made {
             Ok(made) => *made,
             Err(error) => return Input::ClusterFailed(words(&error)),
         };
-        *deaths = Some(cluster.deaths());
-        let (provenance, departures) = (cluster.provenance(), cluster.departures());
-        self.cluster = Some(cluster);
+        self.cluster = Some(held);
         self.work = Some(Work {
-            plan: Arc::new(self.case.plan.clone()),
+            plan: Arc::new(stands.plan.clone()),
             access,
             journal: Arc::clone(&self.journal),
             undos: Arc::default(),
-            omit: self.case.omit,
+            omit: self.omit,
         });
-        Input::ClusterReady { took, provenance, departures }
+        Input::ClusterReady(Box::new(stands))
     }
 
     /// Observes in a task of its own until it is told to stop, or the case ends.
     fn observe(&mut self, id: usize) {
         let Some(access) = self.work.as_ref().map(|work| work.access.clone()) else { return };
-        let planned = &self.case.plan.expectations[id];
+        let planned = &self.machine.plan().expectations[id];
         let (probe, every) = (planned.probe.clone(), planned.every);
-        let (sender, began) = (self.sender.clone(), self.case.began);
+        let (sender, began) = (self.sender.clone(), self.began);
         let observing = async move {
             let sink = |sighting: Sighting| {
                 tell(&sender, Message::Input(Input::Seen(id, seen(sighting, began))));
@@ -288,10 +367,20 @@ where
         self.with_work(|work| work.inject(id, issued), move |why| Input::Unproven(id, why));
     }
 
-    fn tear_down(&self) {
+    /// Writes the objects concerned down, as far as that can be done in time.
+    fn collect(&self) {
+        let path = self.objects.clone();
+        let collecting = |work: Work| async move {
+            Input::Collected(objects::collect(&work.access, &work.plan, &path).await)
+        };
+        self.with_work(collecting, |_| Input::Collected(None));
+    }
+
+    fn tear_down(&mut self, so_far: Verdict) {
+        self.kept = self.keep.take().is_some_and(|keep| keep(so_far));
         match &self.cluster {
-            Some(cluster) if !self.case.keep => {
-                let ending = tear_down(Arc::clone(cluster));
+            Some(held) if !self.kept => {
+                let ending = tear_down(Arc::clone(&held.cluster));
                 let died = |why| Input::TornDown(Err(why));
                 self.spawn(async move { Message::Input(ending.await) }, died);
             }
@@ -322,13 +411,15 @@ async fn sleep_until(wake: Option<Instant>) {
     }
 }
 
-/// The next death; for ever none once nobody can tell of any.
-async fn next_death(deaths: &mut Option<broadcast::Receiver<DiedUnasked>>) -> DiedUnasked {
-    while let Some(receiver) = deaths {
-        match receiver.recv().await {
-            Ok(died) => return died,
-            Err(RecvError::Lagged(_)) => {}
-            Err(RecvError::Closed) => *deaths = None,
+/// The next death in the cluster; for ever none while there is none, or nobody can tell.
+async fn next_death(held: Option<&mut Held>) -> DiedUnasked {
+    if let Some(held) = held {
+        loop {
+            match held.deaths.recv().await {
+                Ok(died) => return died,
+                Err(RecvError::Lagged(_)) => {}
+                Err(RecvError::Closed) => break,
+            }
         }
     }
     std::future::pending().await

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedSender;
 
+use super::folder::EVENTS;
 use crate::event::{Event, What};
 
 /// Where the events of one case go.
@@ -25,7 +26,7 @@ impl Log {
         case: usize,
         listener: UnboundedSender<Event>,
     ) -> io::Result<Self> {
-        let path = folder.join("events.jsonl");
+        let path = folder.join(EVENTS);
         let file = OpenOptions::new().append(true).create(true).open(path)?;
         Ok(Self { case, file, listener, broken: false })
     }

@@ -8,7 +8,7 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use super::plan::{Act, Plan, timing_words};
+use super::plan::{Act, Plan, Planned, timing_words};
 use super::step::{Action, Input};
 use super::tracker::{Seen, Tracker};
 use super::verdict::{Findings, Slowest};
@@ -20,7 +20,10 @@ const CHECK: Duration = Duration::from_mins(2);
 #[derive(Debug, Clone, PartialEq)]
 enum State {
     Provision,
-    Steady,
+    /// All that is expected of the steady state must hold at once; since when it is waited for.
+    Steady {
+        since: Duration,
+    },
     /// Before a block's changes: each of these must be observed once, and not hold.
     Checking {
         since: Duration,
@@ -32,6 +35,8 @@ enum State {
     Watching(usize),
     /// After the block's stages: what is in place is proven again.
     Proving(BTreeSet<usize>),
+    /// Something went wrong: the objects concerned are written down before anything changes.
+    Collecting,
     /// What is in place is taken back, the last first.
     Undoing,
     TearingDown,
@@ -61,6 +66,11 @@ pub struct Machine {
     uncertainty: Duration,
     phase: Option<Phase>,
     ending: bool,
+    interrupted: bool,
+    /// Whether a case before this one ran on the cluster.
+    reused: bool,
+    /// For tests alone: a failure ends nothing.
+    exhaustive: bool,
     findings: Findings,
     ttd: Slowest,
     ttr: Slowest,
@@ -70,14 +80,11 @@ pub struct Machine {
 impl Machine {
     /// A case that begins; its first actions are ready.
     pub fn new(plan: Plan) -> Self {
-        let new =
-            |planned: &super::plan::Planned| Tracker::new(planned.timing, planned.wanted.clone());
-        let trackers = plan.expectations.iter().map(new).collect();
         let mut machine = Self {
+            trackers: trackers(&plan),
             plan,
             state: State::Provision,
             block: 0,
-            trackers,
             observed: BTreeSet::new(),
             told: BTreeSet::new(),
             in_place: BTreeMap::new(),
@@ -85,6 +92,9 @@ impl Machine {
             uncertainty: Duration::ZERO,
             phase: None,
             ending: false,
+            interrupted: false,
+            reused: false,
+            exhaustive: false,
             findings: Findings::default(),
             ttd: Slowest::default(),
             ttr: Slowest::default(),
@@ -94,6 +104,12 @@ impl Machine {
         machine.introduce();
         machine.out.push_back(Action::Provision);
         machine
+    }
+
+    /// The same, but a failure does not end it: each expectation of each block is judged, at its own
+    /// deadline. For tests that show that each can fail.
+    pub fn exhaustive(plan: Plan) -> Self {
+        Self { exhaustive: true, ..Self::new(plan) }
     }
 
     /// The next thing to do, if there is one. Ask until there is none before the next input.
@@ -117,7 +133,9 @@ impl Machine {
             ids.filter_map(|id| self.trackers[id].wake()).min()
         };
         match &self.state {
-            State::Steady => of(&mut self.plan.steady.clone()),
+            State::Steady { since } => {
+                of(&mut self.plan.steady.clone()).or_else(|| Some(self.steady_limit(*since)))
+            }
             State::Checking { since, .. } => Some(*since + CHECK),
             State::Watching(stage) => of(&mut self.stage(*stage)),
             _ => None,
@@ -128,12 +146,7 @@ impl Machine {
     /// back. Inputs that answer no action are ignored.
     pub fn handle(&mut self, now: Duration, input: Input) {
         match input {
-            Input::ClusterReady { took, provenance, departures } => {
-                if self.state == State::Provision {
-                    self.emit(What::ClusterReady { took, provenance, departures });
-                    self.enter_steady_state(now);
-                }
-            }
+            Input::ClusterReady(stands) => self.cluster_ready(now, *stands),
             Input::ClusterFailed(why) => self.cluster_failed(&why),
             Input::Seen(id, seen) => self.seen(id, &seen),
             Input::ObserverFailed(id, why) => self.observer_failed(now, id, &why),
@@ -142,52 +155,20 @@ impl Machine {
             Input::Unproven(action, why) => self.unproven(now, action, &why),
             Input::Reverted(action) => self.reverted(now, action),
             Input::NotReverted(action, why) => self.not_reverted(now, action, &why),
+            Input::Collected(file) => self.collected(now, file),
             Input::TornDown(result) => self.torn_down(result),
             Input::DiedUnasked { process, status, log } => {
                 let reason = format!("{process} died unasked: {status}");
                 self.emit(What::DiedUnasked { process, status, log });
                 self.cut_short(now, reason);
             }
-            Input::Interrupted => self.cut_short(now, "interrupted".to_owned()),
+            Input::Interrupted => {
+                self.interrupted = true;
+                self.cut_short(now, "interrupted".to_owned());
+            }
             Input::Tick => {}
         }
         self.advance(now);
-    }
-
-    // Provision, steady state
-
-    fn cluster_failed(&mut self, why: &str) {
-        if self.state == State::Provision {
-            if !self.ending {
-                self.findings.invalid.push(format!("there is no cluster: {why}"));
-            }
-            self.end();
-        }
-    }
-
-    fn enter_steady_state(&mut self, now: Duration) {
-        if self.ending {
-            return self.undo(now);
-        }
-        self.state = State::Steady;
-        self.enter_phase(Phase::SteadyState);
-        for id in self.plan.steady.clone() {
-            self.trackers[id].arm(now);
-            self.observe(id);
-        }
-    }
-
-    fn leave_steady_state(&mut self, now: Duration) {
-        self.tell(self.plan.steady.clone());
-        let failed = self.failed_among(self.plan.steady.clone());
-        if failed.is_empty() {
-            self.enter_block(now, 0);
-        } else {
-            self.findings
-                .invalid
-                .extend(failed.into_iter().map(|why| format!("steady state: {why}")));
-            self.undo(now);
-        }
     }
 
     // Before a block's changes
@@ -379,16 +360,18 @@ impl Machine {
     fn leave_stage(&mut self, now: Duration, stage: usize) {
         let failed = self.failed_among(self.stage(stage));
         let stages = self.plan.blocks[self.block].stages.len();
-        if failed.is_empty() && stage + 1 < stages {
+        let goes_on = failed.is_empty() || self.exhaustive;
+        self.findings.failed.extend(failed);
+        if goes_on && stage + 1 < stages {
             return self.watch(now, stage + 1);
         }
-        self.findings.failed.extend(failed);
         self.state = State::Proving(self.in_place.keys().copied().collect());
         self.out.extend(self.in_place.keys().map(|action| Action::Prove(*action)));
     }
 
     fn leave_block(&mut self, now: Duration) {
-        if self.findings.is_clean() {
+        if self.findings.is_clean() || (self.exhaustive && self.findings.verdict() == Verdict::Fail)
+        {
             for id in self.observed.clone() {
                 self.stop_observing(id);
             }
@@ -451,9 +434,7 @@ impl Machine {
             let before = (self.state.clone(), self.block);
             self.pass(now);
             match &self.state {
-                State::Steady if self.all_over(self.plan.steady.clone()) => {
-                    self.leave_steady_state(now);
-                }
+                State::Steady { since } => self.steady(now, *since),
                 State::Checking { .. } => self.leave_check(now),
                 State::Watching(stage) => {
                     let stage = *stage;
@@ -473,7 +454,7 @@ impl Machine {
 
     /// Lets time pass for what is expected now.
     fn pass(&mut self, now: Duration) {
-        if matches!(self.state, State::Steady | State::Acting(_) | State::Watching(_)) {
+        if matches!(self.state, State::Steady { .. } | State::Acting(_) | State::Watching(_)) {
             self.trackers.iter_mut().for_each(|tracker| tracker.pass(now));
         }
     }
@@ -521,8 +502,14 @@ impl Machine {
     }
 }
 
+fn trackers(plan: &Plan) -> Vec<Tracker> {
+    let new = |planned: &Planned| Tracker::new(planned.timing, planned.wanted.clone());
+    plan.expectations.iter().map(new).collect()
+}
+
 mod ending;
 #[cfg(test)]
 mod properties;
+mod steady;
 #[cfg(test)]
 mod tests;

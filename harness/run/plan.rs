@@ -4,11 +4,11 @@
 use std::ops::Range;
 
 use crate::event::Phase;
-use crate::scenario::{Action, Expectation, Fault, Probe, Scenario, Step, Timing};
+use crate::scenario::{Action, Expectation, Fault, Probe, Scenario, Step, Timing, Version};
 use crate::{fault, probe};
 
 /// What one variant of a scenario does.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Plan {
     /// Every expectation of the variant; its index is its number in events.
     pub expectations: Vec<Planned>,
@@ -21,7 +21,7 @@ pub struct Plan {
 }
 
 /// An expectation of a plan.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct Planned {
     /// Its phase: `SteadyState`, `Detect` or `Recover`.
     pub phase: Phase,
@@ -38,7 +38,7 @@ pub struct Planned {
 }
 
 /// A fault or remedy of a plan.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq)]
 pub struct PlannedAction {
     /// Its name in the scenario.
     pub name: String,
@@ -52,7 +52,7 @@ pub struct PlannedAction {
 
 /// Steps that change the cluster, one after another, and then the steps that expect something of
 /// it.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone, Default, PartialEq)]
 pub struct Block {
     /// The changes.
     pub acts: Vec<Act>,
@@ -80,41 +80,50 @@ pub enum PlanError {
     NotInPlace(String),
 }
 
+/// A variant and a version.
+type At<'a> = (&'a str, Version);
+
 impl Plan {
-    /// Plans one variant of a scenario.
+    /// Plans one variant of a scenario on one version of Kubernetes.
     ///
     /// # Errors
     /// If there is no such variant, or a revert names an action that was not injected before it.
-    pub fn new(scenario: &Scenario, variant: &str) -> Result<Self, PlanError> {
+    pub fn new(scenario: &Scenario, variant: &str, version: Version) -> Result<Self, PlanError> {
+        let at = (variant, version);
         if !scenario.variants.iter().any(|name| name == variant) {
             return Err(PlanError::UnknownVariant(variant.to_owned()));
         }
         let mut plan = Self { expectations: vec![], actions: vec![], steady: 0..0, blocks: vec![] };
-        plan.steady = plan.expect(Phase::SteadyState, &scenario.steady_state, variant);
+        plan.steady = plan.expect(Phase::SteadyState, &scenario.steady_state, at);
         let mut in_place = Vec::new();
         for step in &scenario.steps {
             match step {
-                Step::Inject(action) | Step::Remedy(action) if action.only.covers(variant) => {
+                Step::Inject(action) | Step::Remedy(action) if action.covers(variant, version) => {
                     let act = plan.action(action, matches!(step, Step::Remedy(_)));
                     in_place.push(act);
                     plan.changing_block().acts.push(Act::Inject(act));
                 }
-                Step::Revert(revert) if revert.only.covers(variant) => {
+                Step::Revert(revert) if revert.covers(variant, version) => {
                     let named = plan.named(&revert.actions, &in_place)?;
                     in_place.retain(|action| !named.contains(action));
                     plan.changing_block().acts.extend(named.into_iter().map(Act::Revert));
                 }
-                Step::Detect(expectations) => plan.stage(Phase::Detect, expectations, variant),
-                Step::Recover(expectations) => plan.stage(Phase::Recover, expectations, variant),
+                Step::Detect(expectations) => plan.stage(Phase::Detect, expectations, at),
+                Step::Recover(expectations) => plan.stage(Phase::Recover, expectations, at),
                 Step::Inject(_) | Step::Remedy(_) | Step::Revert(_) => {}
             }
         }
         Ok(plan)
     }
 
-    fn expect(&mut self, phase: Phase, all: &[Expectation], variant: &str) -> Range<usize> {
+    fn expect(
+        &mut self,
+        phase: Phase,
+        all: &[Expectation],
+        (variant, version): At,
+    ) -> Range<usize> {
         let start = self.expectations.len();
-        let covered = all.iter().filter(|expectation| expectation.only.covers(variant));
+        let covered = all.iter().filter(|expectation| expectation.covers(variant, version));
         self.expectations.extend(covered.map(|expectation| Planned {
             phase,
             name: expectation.name.clone(),
@@ -157,8 +166,8 @@ impl Plan {
         &mut self.blocks[last]
     }
 
-    fn stage(&mut self, phase: Phase, all: &[Expectation], variant: &str) {
-        let stage = self.expect(phase, all, variant);
+    fn stage(&mut self, phase: Phase, all: &[Expectation], at: At) {
+        let stage = self.expect(phase, all, at);
         if stage.is_empty() {
             return;
         }
@@ -188,6 +197,23 @@ impl Plan {
             }));
         }
         ids
+    }
+
+    /// The plan without remedies and without recovery: all that is left to expect is what faults
+    /// cause.
+    #[must_use]
+    pub fn detection_alone(mut self) -> Self {
+        for block in &mut self.blocks {
+            let is_remedy = |act: &Act| {
+                let (Act::Inject(action) | Act::Revert(action)) = act;
+                self.actions[*action].remedy
+            };
+            block.acts.retain(|act| !is_remedy(act));
+            let detects =
+                |stage: &Range<usize>| self.expectations[stage.start].phase == Phase::Detect;
+            block.stages.retain(detects);
+        }
+        self
     }
 
     fn is_fault(&self, act: Act) -> bool {

@@ -1,26 +1,40 @@
-//! A run of several cases, one after another, each on a cluster of its own.
+//! A run of several cases: side by side on clusters of their own, or one after another on one.
+//!
+//! A worker has at most one cluster. It hands it from one case to the next if both need the same
+//! kind, everything was taken back and verified, no fault of the case leaves anything behind, and
+//! then the next one's steady state holds on it.
 
 use std::io;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
+use futures::future::join_all;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use super::{Case, Ended, Omit, Plan, PlanError, run_case};
+use super::driver::Held;
+use super::folder::LOGS;
+use super::log::Log;
+use super::queue::Queue;
+use super::resume::Past;
+use super::{Case, Chooser, Omit, Plan, PlanError, draw, run_case};
 use crate::assets::{Assets, KubernetesVersion, Progress};
-use crate::cluster::lab::{self, Lab};
-use crate::cluster::{Cluster, ClusterError};
-use crate::event::{CaseInfo, Event, Verdict};
-use crate::scenario::{Component, Scenario};
+use crate::cluster::{Cluster, ClusterError, ClusterOptions, Provider};
+use crate::event::{CaseInfo, Event, Verdict, What};
+use crate::fault;
+use crate::scenario::{Component, Scenario, Version};
 
-/// A scenario with the hash of the file that it was read from.
+/// A scenario with the file that it was read from.
 #[derive(Debug, Clone)]
 pub struct Chosen {
     /// The scenario.
     pub scenario: Scenario,
-    /// SHA-256 of its file, in lower-case hexadecimal.
+    /// Its file's name in messages.
+    pub file: String,
+    /// Its file's bytes.
+    pub text: Arc<[u8]>,
+    /// Their SHA-256, in lower-case hexadecimal.
     pub sha256: String,
     /// Which of its variants to run, by their index.
     pub variants: Vec<usize>,
@@ -31,100 +45,291 @@ pub struct Chosen {
 pub struct Session {
     /// The scenarios, in order.
     pub chosen: Vec<Chosen>,
+    /// What makes the clusters.
+    pub provider: Provider,
     /// The version of Kubernetes.
     pub kubernetes: KubernetesVersion,
-    /// How often each variant runs.
-    pub repeat: usize,
+    /// How often each variant runs, those of an earlier run in the folder included; nothing: again
+    /// and again, until something is not PASS.
+    pub repeat: Option<usize>,
+    /// How many cases run side by side; at least one.
+    pub jobs: usize,
+    /// Whether each case gets a cluster of its own.
+    pub fresh: bool,
+    /// Whether nothing more is begun after a verdict that is neither PASS nor SKIP.
+    pub fail_fast: bool,
     /// Whether the last cluster is left standing.
     pub keep: bool,
+    /// Decides which nodes are chosen for a scenario's names.
+    pub seed: u64,
     /// The `outage` program, which is also a lab's first process.
     pub program: PathBuf,
     /// The run's folder: event log, undo journals, logs of the components.
     pub folder: PathBuf,
+    /// What the folder holds of an earlier run, which this one goes on with.
+    pub past: Past,
     /// For tests alone: what is left out of each case.
     pub omit: Omit,
 }
 
-/// What a run came to.
-#[derive(Debug)]
-pub struct Finished {
-    /// The verdict of each case that was begun, in order.
-    pub verdicts: Vec<Verdict>,
-    /// The cluster of the last case, if it was to be kept.
-    pub kept: Option<Arc<dyn Cluster>>,
+/// A case that was not begun yet.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// Among the cases of the run.
+    pub(super) index: usize,
+    /// The scenario, among those that were chosen.
+    pub(super) chosen: usize,
+    /// Among the scenario's variants.
+    pub(super) variant: usize,
+    /// Counted from 1.
+    pub(super) repetition: usize,
+    /// The cluster that it needs.
+    pub(super) options: ClusterOptions,
+}
+
+/// What all workers of a run share.
+struct Shared<'a> {
+    queue: Arc<Queue>,
+    began: Instant,
+    assets: &'a Arc<Assets>,
+    events: &'a mpsc::UnboundedSender<Event>,
+    interrupt: &'a CancellationToken,
+    kept: Mutex<Option<Arc<dyn Cluster>>>,
+}
+
+/// Why a scenario is not run on a version of Kubernetes, if it is not.
+pub fn skipped(scenario: &Scenario, kubernetes: KubernetesVersion) -> Option<String> {
+    let versions = &scenario.cluster.versions;
+    let outside = !versions.covers(numbers(kubernetes));
+    outside.then(|| format!("the scenario is for Kubernetes {versions}, not for {kubernetes}"))
+}
+
+/// The numbers of a version.
+pub fn numbers(version: KubernetesVersion) -> Version {
+    [version.major, version.minor, version.patch]
 }
 
 impl Session {
-    /// Runs every case, in order, until all are done or `interrupt` is cancelled.
+    /// Runs every case until all are done or `interrupt` is cancelled. The cluster of the last case
+    /// is returned if it was to be kept.
     ///
     /// # Errors
-    /// [`SessionError`] if a variant can't be planned, or the run's folder can't be written.
+    /// [`SessionError`] if a variant can't be planned, the machine has no room for the clusters, or
+    /// the run's folder can't be written.
     pub async fn run(
         &self,
         assets: &Arc<Assets>,
         events: &mpsc::UnboundedSender<Event>,
         interrupt: &CancellationToken,
-    ) -> Result<Finished, SessionError> {
-        let cases = self.cases()?;
-        let last = cases.len().saturating_sub(1);
-        let mut finished = Finished { verdicts: Vec::new(), kept: None };
-        for (index, (case, options)) in cases.into_iter().enumerate() {
-            if interrupt.is_cancelled() {
-                break;
-            }
-            let case = Case { keep: self.keep && index == last, ..case };
-            let assets = Arc::clone(assets);
-            let provision = move |said: mpsc::UnboundedSender<String>| async move {
-                // Whoever listened may be gone.
-                let say = move |text: String| drop(said.send(text));
-                let lab = Lab::start(assets, options, &Progress::silent(), &say).await?;
-                Ok::<Arc<dyn Cluster>, ClusterError>(lab)
-            };
-            let ended: Ended =
-                run_case(case, provision, events.clone(), interrupt.clone(), &self.folder)
-                    .await
-                    .map_err(SessionError::Folder)?;
-            finished.verdicts.push(ended.verdict);
-            finished.kept = ended.cluster;
+    ) -> Result<Option<Arc<dyn Cluster>>, SessionError> {
+        let began = Instant::now();
+        let (jobs, skipped): (Vec<_>, Vec<_>) =
+            self.jobs().into_iter().partition(|job| self.skips(job).is_none());
+        for job in &jobs {
+            self.plan(job)?;
         }
-        Ok(finished)
+        for job in &skipped {
+            self.skip(job, began, events).map_err(SessionError::Folder)?;
+        }
+        let workers = self.jobs.min(jobs.len());
+        let nodes = jobs.iter().map(|job| job.options.masters + job.options.workers).max();
+        if workers > 0 {
+            self.provider.room(nodes.unwrap_or(0) * workers).map_err(SessionError::Room)?;
+        }
+        let shared = Shared {
+            queue: Arc::new(Queue::new(jobs, self.repeat.is_none())),
+            began,
+            assets,
+            events,
+            interrupt,
+            kept: Mutex::default(),
+        };
+        // Each is waited for: a case that is dropped leaves its reverts undone.
+        let ended = join_all((0..workers).map(|_| self.work(&shared))).await;
+        ended.into_iter().collect::<Result<Vec<()>, _>>()?;
+        Ok(shared.kept.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
-    fn cases(&self) -> Result<Vec<(Case, lab::Options)>, SessionError> {
-        let began = Instant::now();
-        let mut cases = Vec::new();
-        for chosen in &self.chosen {
-            let named = |at: &usize| chosen.scenario.variants.get(*at);
-            for variant in chosen.variants.iter().filter_map(named) {
-                for repetition in 1..=self.repeat {
-                    let index = cases.len();
-                    let info = self.info(chosen, variant, repetition);
-                    let plan = Plan::new(&chosen.scenario, variant)?;
-                    let omit = self.omit;
-                    let case = Case { index, info, plan, began, keep: false, omit };
-                    cases.push((case, self.options(&chosen.scenario, variant, index)));
+    /// Every case that was not carried out in an earlier run, in order.
+    fn jobs(&self) -> Vec<Job> {
+        let mut jobs = Vec::new();
+        for (at, chosen) in self.chosen.iter().enumerate() {
+            for variant in &chosen.variants {
+                let info = self.info(at, *variant, 0);
+                let repetitions = match self.repeat {
+                    Some(repeat) => 1..=repeat,
+                    None => {
+                        let next = self.past.next_repetition(&info);
+                        next..=next
+                    }
+                };
+                for repetition in repetitions {
+                    let info = CaseInfo { repetition, ..info.clone() };
+                    if self.past.has(&info) {
+                        continue;
+                    }
+                    let index = self.past.next_index() + jobs.len();
+                    let variant = *variant;
+                    let options = self.options(&chosen.scenario, variant);
+                    jobs.push(Job { index, chosen: at, variant, repetition, options });
                 }
             }
         }
-        Ok(cases)
+        jobs
     }
 
-    fn info(&self, chosen: &Chosen, variant: &str, repetition: usize) -> CaseInfo {
+    fn skips(&self, job: &Job) -> Option<String> {
+        skipped(&self.chosen[job.chosen].scenario, self.kubernetes)
+    }
+
+    /// Says that a case is skipped.
+    fn skip(
+        &self,
+        job: &Job,
+        began: Instant,
+        events: &mpsc::UnboundedSender<Event>,
+    ) -> io::Result<()> {
+        let mut log = Log::open(&self.folder, job.index, events.clone())?;
+        let info = self.info(job.chosen, job.variant, job.repetition);
+        log.write(began.elapsed(), What::CaseStarted(info));
+        let reasons = self.skips(job).into_iter().collect();
+        let verdict = Verdict::Skip;
+        log.write(began.elapsed(), What::CaseEnded { verdict, reasons, ttd: None, ttr: None });
+        Ok(())
+    }
+
+    /// Runs one case after another, until none is left.
+    async fn work(&self, shared: &Shared<'_>) -> Result<(), SessionError> {
+        let mut next = shared.queue.take();
+        let mut held = None;
+        while let Some(job) = next {
+            if shared.interrupt.is_cancelled() {
+                break;
+            }
+            let outcome = self.one(job, held.take(), shared).await;
+            if outcome.is_err() {
+                shared.queue.stop();
+            }
+            let ended = outcome?;
+            held = ended.held;
+            next = ended.next.or_else(|| shared.queue.take());
+        }
+        match held {
+            Some(held) if self.keep => {
+                let mut kept = shared.kept.lock().unwrap_or_else(PoisonError::into_inner);
+                *kept = Some(Arc::clone(held.cluster()));
+                Ok(())
+            }
+            Some(held) => held.cluster().delete().await.map_err(SessionError::End),
+            None => Ok(()),
+        }
+    }
+
+    /// Runs a case; whether its cluster is handed on is decided when it is over.
+    async fn one(
+        &self,
+        job: Job,
+        held: Option<Held>,
+        shared: &Shared<'_>,
+    ) -> Result<After, SessionError> {
+        let (case, next) = self.case(&job, shared)?;
+        let logs = format!("{LOGS}{}", job.index);
+        let options = ClusterOptions { logs: Some(self.folder.join(&logs)), ..job.options.clone() };
+        let provision = move |said: mpsc::UnboundedSender<String>| {
+            let (assets, options) = (Arc::clone(shared.assets), options.clone());
+            let (provider, logs) = (self.provider, logs.clone());
+            async move {
+                // Whoever listened may be gone.
+                let say = move |text: String| drop(said.send(text));
+                let cluster = provider.create(assets, options, &Progress::silent(), &say).await?;
+                Ok(Held::new(cluster, Some(logs)))
+            }
+        };
+        let (events, interrupt) = (shared.events.clone(), shared.interrupt.clone());
+        let ended = run_case(case, held, provision, events, interrupt, &self.folder)
+            .await
+            .map_err(SessionError::Folder)?;
+        let bad = !matches!(ended.verdict, Verdict::Pass | Verdict::Skip);
+        if bad && self.fails_fast() {
+            shared.queue.stop();
+        }
+        let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(After { held: ended.cluster, next })
+    }
+
+    /// The case, and where the one will be that goes on with its cluster.
+    fn case(
+        &self,
+        job: &Job,
+        shared: &Shared<'_>,
+    ) -> Result<(Case, Arc<Mutex<Option<Job>>>), SessionError> {
+        let info = self.info(job.chosen, job.variant, job.repetition);
+        let plan = self.plan(job)?;
+        let chosen = &self.chosen[job.chosen];
+        let named = &chosen.scenario.nodes;
+        let chooser = (!named.is_empty()).then(|| Chooser {
+            file: chosen.file.clone(),
+            text: Arc::clone(&chosen.text),
+            variant: info.variant.clone(),
+            version: numbers(self.kubernetes),
+            named: named.clone(),
+            draw: draw(&info),
+        });
+        let as_new = !self.fresh && !plan.actions.iter().any(|action| fault::spends(&action.fault));
+        let (queue, options, last) = (Arc::clone(&shared.queue), job.options.clone(), self.keep);
+        let fails_fast = self.fails_fast();
+        let next = Arc::new(Mutex::new(None));
+        let slot = Arc::clone(&next);
+        let keep = Box::new(move |so_far: Verdict| {
+            let goes_on = match so_far {
+                Verdict::Pass => true,
+                // Everything was taken back; only what was expected did not happen.
+                Verdict::Fail => !fails_fast,
+                _ => false,
+            };
+            if goes_on && as_new {
+                let fitting = queue.take_fitting(&options);
+                let found = fitting.is_some();
+                *slot.lock().unwrap_or_else(PoisonError::into_inner) = fitting;
+                if found {
+                    return true;
+                }
+            }
+            last && queue.is_empty()
+        });
+        let (index, began, omit) = (job.index, shared.began, self.omit);
+        Ok((Case { index, info, plan, chooser, began, keep, omit }, next))
+    }
+
+    fn fails_fast(&self) -> bool {
+        self.fail_fast || self.repeat.is_none()
+    }
+
+    fn plan(&self, job: &Job) -> Result<Plan, PlanError> {
+        let scenario = &self.chosen[job.chosen].scenario;
+        let variant = scenario.variants.get(job.variant).map_or("", String::as_str);
+        Plan::new(scenario, variant, numbers(self.kubernetes))
+    }
+
+    fn info(&self, chosen: usize, variant: usize, repetition: usize) -> CaseInfo {
         let kernel = nix::sys::utsname::uname()
             .map(|names| names.release().to_string_lossy().into_owned())
             .unwrap_or_default();
+        let chosen = &self.chosen[chosen];
         CaseInfo {
             scenario: chosen.scenario.name.clone(),
-            variant: variant.to_owned(),
-            provider: "lab".into(),
+            variant: chosen.scenario.variants.get(variant).cloned().unwrap_or_default(),
+            provider: self.provider.name().into(),
             kubernetes: self.kubernetes.to_string(),
             repetition,
             scenario_sha256: chosen.sha256.clone(),
             kernel,
+            seed: self.seed,
         }
     }
 
-    fn options(&self, scenario: &Scenario, variant: &str, index: usize) -> lab::Options {
+    fn options(&self, scenario: &Scenario, variant: usize) -> ClusterOptions {
+        let variant = scenario.variants.get(variant).map_or("", String::as_str);
         let settings = scenario.cluster.settings.iter().filter(|set| set.only.covers(variant));
         let settings: Vec<(Component, String, String)> = settings
             .flat_map(|set| {
@@ -132,16 +337,22 @@ impl Session {
                 flags.map(|(name, value)| (set.component, name.clone(), value.clone()))
             })
             .collect();
-        lab::Options {
+        ClusterOptions {
             kubernetes: self.kubernetes,
             masters: scenario.cluster.masters,
             workers: scenario.cluster.workers,
             settings,
             addons: scenario.cluster.addons.clone(),
             program: self.program.clone(),
-            logs: Some(self.folder.join(format!("logs-{index}"))),
+            logs: None,
         }
     }
+}
+
+/// What a case leaves to its worker: its cluster, and the case that goes on with it.
+struct After {
+    held: Option<Held>,
+    next: Option<Job>,
 }
 
 /// Why a run could not be carried out.
@@ -150,6 +361,12 @@ pub enum SessionError {
     /// A variant can't be planned.
     #[error(transparent)]
     Plan(#[from] PlanError),
+    /// The machine has no room for the clusters.
+    #[error("there is no room for the clusters of this run")]
+    Room(#[source] ClusterError),
+    /// A cluster between two cases could not be ended.
+    #[error("a cluster could not be ended")]
+    End(#[source] ClusterError),
     /// The run's folder can't be written.
     #[error("can't write the run's folder")]
     Folder(#[source] io::Error),

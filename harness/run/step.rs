@@ -2,21 +2,35 @@
 
 use std::time::Duration;
 
+use super::plan::Plan;
 use super::tracker::Seen;
-use crate::event::What;
+use crate::event::{Verdict, What};
+use crate::scenario::Nodes;
+
+/// A cluster that stands, and what is known now that it does.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Stands {
+    /// How long it took.
+    pub took: Duration,
+    /// See [`What::ClusterReady`].
+    pub provenance: Vec<(String, String)>,
+    /// See [`What::ClusterReady`].
+    pub departures: Vec<String>,
+    /// Whether a case before this one ran on it.
+    pub reused: bool,
+    /// See [`What::ClusterReady`].
+    pub logs: Option<String>,
+    /// The nodes that the scenario's names stand for.
+    pub nodes: Nodes,
+    /// The case's plan with these nodes.
+    pub plan: Plan,
+}
 
 /// What happens to the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
     /// The cluster stands.
-    ClusterReady {
-        /// How long it took.
-        took: Duration,
-        /// See [`What::ClusterReady`].
-        provenance: Vec<(String, String)>,
-        /// See [`What::ClusterReady`].
-        departures: Vec<String>,
-    },
+    ClusterReady(Box<Stands>),
     /// The cluster could not be made, or was given up; why.
     ClusterFailed(String),
     /// An expectation's probe was observed.
@@ -33,7 +47,9 @@ pub enum Input {
     Reverted(usize),
     /// An action could not be taken back, or that could not be verified; why.
     NotReverted(usize, String),
-    /// The cluster has ended, or why it could not.
+    /// The objects concerned were written to this file, or could not be.
+    Collected(Option<String>),
+    /// The cluster has ended or was handed on, or why it could not.
     TornDown(Result<(), String>),
     /// A process of the cluster died although nobody asked for it.
     DiedUnasked {
@@ -57,6 +73,8 @@ pub enum Action {
     Provision,
     /// Give the making of the cluster up; answered likewise.
     AbandonProvision,
+    /// End the cluster, which another case has used, and make a fresh one; answered likewise.
+    Replace,
     /// Begin to observe an expectation's probe.
     Observe(usize),
     /// End that.
@@ -67,8 +85,13 @@ pub enum Action {
     Prove(usize),
     /// Take back and verify; answered by `Reverted` or `NotReverted`.
     Revert(usize),
-    /// End the cluster; answered by `TornDown`.
-    Teardown,
+    /// Write down the objects concerned; answered by `Collected`.
+    Collect,
+    /// End the cluster, or hand it on; answered by `TornDown`.
+    Teardown {
+        /// The verdict, unless the teardown goes wrong.
+        so_far: Verdict,
+    },
     /// Write an event down.
     Emit(What),
 }

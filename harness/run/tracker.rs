@@ -57,13 +57,17 @@ pub struct Tracker {
     state: State,
     /// When the last observation began.
     previous: Option<Duration>,
+    /// What it was judged by.
     last: Option<(bool, String)>,
+    /// What was seen last, also after its end.
+    latest: Option<(bool, String)>,
 }
 
 impl Tracker {
     /// An expectation whose cause was not issued yet.
     pub fn new(timing: Timing, wanted: String) -> Self {
-        Self { timing, wanted, state: State::Unarmed, previous: None, last: None }
+        let (previous, last, latest) = (None, None, None);
+        Self { timing, wanted, state: State::Unarmed, previous, last, latest }
     }
 
     /// Whether time runs in a window that opens with the step rather than with the cause.
@@ -105,6 +109,24 @@ impl Tracker {
         }
     }
 
+    /// Whether it held when it was last observed, also after its end.
+    pub fn holds(&self) -> bool {
+        self.latest.as_ref().is_some_and(|(holds, _)| *holds)
+    }
+
+    /// What was seen last, also after its end, in words.
+    pub fn saw_latest(&self) -> String {
+        self.latest.as_ref().map_or_else(|| "nothing yet".to_owned(), |(_, saw)| saw.clone())
+    }
+
+    /// The time from its arming in which it must have ended, if it is observed often enough.
+    pub fn limit(&self) -> Duration {
+        match self.timing {
+            Timing::Within { deadline, stable_for } => deadline + stable_for,
+            Timing::Throughout { after, window } => after + window,
+        }
+    }
+
     /// Gives it up, if it has not ended.
     pub fn give_up(&mut self) {
         if !self.is_over() {
@@ -136,7 +158,8 @@ impl Tracker {
         self.pass(seen.ended.saturating_sub(Duration::from_nanos(1)));
         let previous = self.previous.replace(seen.began);
         let now = Some((seen.holds, seen.saw.clone()));
-        let changed = self.last != now;
+        let changed = self.latest != now;
+        self.latest.clone_from(&now);
         if !self.is_over() {
             self.last = now;
         }

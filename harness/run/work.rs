@@ -33,6 +33,16 @@ pub enum Omit {
     InjectionAndProof,
 }
 
+impl Omit {
+    /// What of a plan is carried out: without the faults there is nothing to recover from.
+    pub(super) fn left_of(self, plan: Plan) -> Plan {
+        match self {
+            Self::InjectionAndProof => plan.detection_alone(),
+            Self::Nothing | Self::Injection => plan,
+        }
+    }
+}
+
 /// What works on the cluster: shared by the tasks of one case.
 #[derive(Debug, Clone)]
 pub(super) struct Work {
@@ -116,10 +126,14 @@ impl Work {
     }
 }
 
-/// Ends the cluster.
+/// Ends the cluster, as an answer to the machine.
 pub(super) async fn tear_down(cluster: Arc<dyn Cluster>) -> Input {
-    let ended = bounded(END, "the cluster's end", cluster.delete()).await;
-    Input::TornDown(ended.map_err(|error| words(&error)))
+    Input::TornDown(end(cluster).await.map_err(|error| words(&error)))
+}
+
+/// Ends the cluster.
+pub(super) async fn end(cluster: Arc<dyn Cluster>) -> Result<(), ClusterError> {
+    bounded(END, "the cluster's end", cluster.delete()).await
 }
 
 fn answer(id: usize, proof: Result<Proof, ClusterError>) -> Input {

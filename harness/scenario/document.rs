@@ -4,12 +4,16 @@ use std::time::Duration;
 
 use super::addon::addons;
 use super::fault;
-use super::history::History;
+use super::history;
+use super::nodes;
 use super::probe;
 use super::problem::Finding;
 use super::read::{Fields, Read, Reader, nearest};
 use super::tree::{Node, Value};
-use super::{Action, ClusterNeeds, Expectation, Only, Revert, Scenario, Setting, Step, Timing};
+use super::versions::versions;
+use super::{
+    Action, ClusterNeeds, Expectation, NamedNode, Revert, Scenario, Setting, Step, Timing, choices,
+};
 
 const API_VERSION: &str = "outage/v1alpha1";
 const KIND: &str = "Scenario";
@@ -97,26 +101,45 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         None => Some(vec![ONLY_VARIANT.to_owned()]),
     };
     let cluster = fields.required(reader, "cluster", cluster);
+    let named = named_nodes(reader, &mut fields);
     let steady_state =
         fields.required(reader, "steadyState", |reader, node| reader.some(node, expectation));
-    let steps = fields.required_node(reader, "steps", |reader, node| {
-        let mut history = History::default();
-        let steps = steps(reader, node, &mut history)?;
-        Some((steps, history))
+    let steps_node = fields.required_node(reader, "steps", |_, _| Some(()));
+    let steps = steps_node.and_then(|((), node)| match &node.value {
+        Value::List(items) => Some(items.iter().map(|item| step(reader, item)).collect()),
+        _ => reader.mistyped::<Vec<_>>(node, "a list of steps"),
     });
     fields.end(reader);
-    let ((steps, history), steps_node) = steps?;
-    history.end(reader, variants_node.unwrap_or(steps_node));
+    let (steps, (_, steps_node)) = (steps?, steps_node?);
+    let of = cluster.as_ref().map(|cluster| cluster.versions.clone()).unwrap_or_default();
+    history::check(reader, &of, &steps, variants_node.unwrap_or(steps_node));
+    let steps = steps.into_iter().flatten().map(|(step, _)| step).collect();
     Some(Scenario {
         name: String::new(),
         title: String::new(),
         notes: String::new(),
         references: vec![],
         cluster: cluster?,
+        nodes: named?,
         variants: reader.variants.clone()?,
         steady_state: steady_state?,
         steps,
     })
+}
+
+/// Reads `nodes`. If none were chosen for the names yet, the first that could be are taken.
+fn named_nodes(reader: &mut Reader, fields: &mut Fields) -> Option<Vec<NamedNode>> {
+    let node = fields.get("nodes");
+    let named = node.map_or(Some(vec![]), |node| nodes::named(reader, node))?;
+    if reader.nodes.is_none() {
+        let all = choices(&named, reader.masters?, reader.workers?, None);
+        reader.nodes = all.into_iter().next();
+        if reader.nodes.is_none() {
+            let help = "allow more nodes, or set `spec.cluster.masters` and `workers`";
+            return reader.wrong(node?, "no nodes of the cluster can have all these names", help);
+        }
+    }
+    Some(named)
 }
 
 fn variants(reader: &mut Reader, node: &Node) -> Option<Vec<String>> {
@@ -155,8 +178,10 @@ fn cluster(reader: &mut Reader, node: &Node) -> Option<ClusterNeeds> {
     });
     let settings = fields.optional(reader, "settings", |reader, node| reader.list(node, setting));
     let addons = fields.optional(reader, "addons", addons);
+    let versions = fields.optional(reader, "versions", versions).unwrap_or_default();
     fields.end(reader);
     Some(ClusterNeeds {
+        versions,
         masters: reader.masters?,
         workers: reader.workers?,
         settings: settings.unwrap_or_default(),
@@ -174,23 +199,11 @@ fn setting(reader: &mut Reader, node: &Node) -> Option<Setting> {
     Some(Setting { only, component: component?, flags: flags? })
 }
 
-/// Reads the steps in order, telling the history what happens.
-fn steps(reader: &mut Reader, node: &Node, history: &mut History) -> Option<Vec<Step>> {
-    let Value::List(items) = &node.value else {
-        return reader.mistyped(node, "a list of steps");
-    };
-    let mut steps = vec![];
-    for item in items {
-        let found = reader.found();
-        match reader.one_of(item, "a step", &STEPS) {
-            Some(step) if reader.found() == found => {
-                history.step(reader, &step, inner(item));
-                steps.push(step);
-            }
-            _ => history.unreadable(),
-        }
-    }
-    Some(steps)
+/// Reads a step; nothing if there is anything wrong with it.
+fn step<'a>(reader: &mut Reader, item: &'a Node) -> Option<(Step, &'a Node)> {
+    let found = reader.found();
+    let step = reader.one_of(item, "a step", &STEPS)?;
+    (reader.found() == found).then_some((step, inner(item)))
 }
 
 const STEPS: [(&str, Read<Step>); 5] = [
@@ -213,24 +226,27 @@ fn action(reader: &mut Reader, node: &Node) -> Option<Action> {
     let mut fields = Fields::of(reader, node, "an action")?;
     let name = fields.required(reader, "name", Reader::name);
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
+    let versions = fields.optional(reader, "versions", versions).unwrap_or_default();
     let fault = fields.required(reader, "fault", fault::fault);
     fields.end(reader);
-    Some(Action { name: name?, only, fault: fault? })
+    Some(Action { name: name?, only, versions, fault: fault? })
 }
 
 fn revert(reader: &mut Reader, node: &Node) -> Option<Revert> {
     let mut fields = Fields::of(reader, node, "`revert`")?;
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
+    let versions = fields.optional(reader, "versions", versions).unwrap_or_default();
     let actions =
         fields.required(reader, "actions", |reader, node| reader.some(node, Reader::name));
     fields.end(reader);
-    Some(Revert { only, actions: actions? })
+    Some(Revert { only, versions, actions: actions? })
 }
 
 fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
     let mut fields = Fields::of(reader, node, "an expectation")?;
     let name = fields.required(reader, "name", Reader::line);
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
+    let versions = fields.optional(reader, "versions", versions).unwrap_or_default();
     let probe = fields.required(reader, "probe", probe::probe);
     let every = fields.optional(reader, "every", |reader, node| {
         let every = reader.duration(node)?;
@@ -242,7 +258,7 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
     let every = every.or_else(|| probe.as_ref().map(probe::period));
     let timing = timing(reader, &mut fields, every);
     fields.end(reader);
-    Some(Expectation { name: name?, only, probe: probe?, timing: timing?, every: every? })
+    Some(Expectation { name: name?, only, versions, probe: probe?, timing: timing?, every: every? })
 }
 
 /// Reads `within` with `stableFor`, or `throughout` with `after`.
@@ -301,9 +317,4 @@ fn lasting(reader: &mut Reader, node: &Node, every: Option<Duration>) -> Option<
         ),
         _ => Some(duration),
     }
-}
-
-/// The variants among `all` that `only` covers.
-pub(super) fn covered<'a>(only: &Only, all: &'a [String]) -> Vec<&'a String> {
-    all.iter().filter(|variant| only.covers(variant)).collect()
 }

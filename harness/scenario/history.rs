@@ -1,19 +1,67 @@
 //! What happens in each variant, step by step: whether the steps fit together.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::document::covered;
 use super::problem::Finding;
 use super::read::{Reader, nearest};
 use super::tree::{Node, Value};
-use super::{Expectation, Only, Step};
+use super::{Action, Expectation, Step, Version, Versions};
 
-/// The steps so far, by variant.
-#[derive(Default)]
-pub(super) struct History {
+/// The steps so far, by variant, as they are carried out on one version of Kubernetes.
+struct History {
+    version: Version,
+    /// How messages name the version; nothing if all versions are alike.
+    on: String,
     variants: BTreeMap<String, Past>,
     /// A step could not be read: what seems to be missing may stand there.
     incomplete: bool,
+}
+
+/// Reports what does not fit together, in the first version of Kubernetes in which that is so. What
+/// a variant lacks is shown at `variants`; a step that could not be read is nothing.
+pub(super) fn check(
+    reader: &mut Reader,
+    versions: &Versions,
+    steps: &[Option<(Step, &Node)>],
+    variants: &Node,
+) {
+    let read = || steps.iter().flatten().map(|(step, _)| step);
+    // Between two bounds all versions are alike.
+    let mut bounds: BTreeSet<Version> = read().flat_map(bounds).chain(versions.bounds()).collect();
+    bounds.insert([0; 3]);
+    bounds.retain(|version| versions.covers(*version));
+    let several = bounds.len() > 1;
+    for version in bounds {
+        let found = reader.found();
+        let [major, minor, patch] = version;
+        let on = match several {
+            true if version == [0; 3] => ", on old versions".to_owned(),
+            true => format!(", on version {major}.{minor}.{patch}"),
+            false => String::new(),
+        };
+        let mut history = History { version, on, variants: BTreeMap::new(), incomplete: false };
+        for step in steps {
+            match step {
+                Some((step, node)) => history.step(reader, step, node),
+                None => history.incomplete = true,
+            }
+        }
+        history.end(reader, variants);
+        if reader.found() > found {
+            return;
+        }
+    }
+}
+
+/// The versions at which a step changes.
+fn bounds(step: &Step) -> Vec<Version> {
+    match step {
+        Step::Inject(action) | Step::Remedy(action) => action.versions.bounds(),
+        Step::Revert(revert) => revert.versions.bounds(),
+        Step::Detect(all) | Step::Recover(all) => {
+            all.iter().flat_map(|expectation| expectation.versions.bounds()).collect()
+        }
+    }
 }
 
 /// What happened in one variant.
@@ -28,29 +76,23 @@ struct Past {
 }
 
 impl History {
-    /// A step could not be read.
-    pub(super) fn unreadable(&mut self) {
-        self.incomplete = true;
-    }
-
     /// A step follows; `node` is what stands under its name.
-    pub(super) fn step(&mut self, reader: &mut Reader, step: &Step, node: &Node) {
+    fn step(&mut self, reader: &mut Reader, step: &Step, node: &Node) {
         let Some(all) = reader.variants.clone() else { return };
+        let version = self.version;
         match step {
-            Step::Inject(action) => {
-                self.act(reader, &all, (&action.name, &action.only), node, true);
-            }
-            Step::Remedy(action) => {
-                self.act(reader, &all, (&action.name, &action.only), node, false);
-            }
+            Step::Inject(action) => self.act(reader, &all, action, node, true),
+            Step::Remedy(action) => self.act(reader, &all, action, node, false),
             Step::Revert(revert) => {
+                let variants: Vec<_> =
+                    all.iter().filter(|variant| revert.covers(variant, version)).collect();
                 for name in &revert.actions {
-                    self.revert(reader, &covered(&revert.only, &all), name, node);
+                    self.revert(reader, &variants, name, node);
                 }
             }
             Step::Detect(expectations) => {
                 let early = "nothing was injected before this is to be detected";
-                for (variants, node) in located(&all, expectations, node) {
+                for (variants, node) in located(&all, version, expectations, node) {
                     let late = |past: &Past| !past.injected;
                     self.too_early(reader, &variants, node, early, late);
                     for variant in variants {
@@ -60,7 +102,7 @@ impl History {
             }
             Step::Recover(expectations) => {
                 let early = "nothing was reverted or remedied before this is to recover";
-                for (variants, node) in located(&all, expectations, node) {
+                for (variants, node) in located(&all, version, expectations, node) {
                     self.too_early(reader, &variants, node, early, |past| !past.mended);
                 }
             }
@@ -75,22 +117,24 @@ impl History {
         &mut self,
         reader: &mut Reader,
         all: &[String],
-        (name, only): (&str, &Only),
+        action: &Action,
         node: &Node,
         injects: bool,
     ) {
+        let name = &action.name;
         let mut taken = vec![];
-        for variant in covered(only, all) {
+        let version = self.version;
+        for variant in all.iter().filter(|variant| action.covers(variant, version)) {
             let past = self.past(variant);
             past.injected |= injects;
             past.mended |= !injects;
-            if past.actions.insert(name.to_owned(), false).is_some() {
+            if past.actions.insert(name.clone(), false).is_some() {
                 taken.push(variant);
             }
         }
         if !taken.is_empty() {
             let message =
-                format!("an earlier action is called `{name}`, too{}", of(&taken, all.len()));
+                format!("an earlier action is called `{name}`, too{}", self.of(&taken, all.len()));
             let help = "give it another name, or limit one of them with `only`";
             reader.report(Finding::new(field(node, "name").span, message).help(help));
         }
@@ -117,11 +161,11 @@ impl History {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "name an action of an earlier `inject` or `remedy`".to_owned(),
             };
-            let message = format!("no earlier action is called `{name}`{}", of(&unknown, all));
+            let message = format!("no earlier action is called `{name}`{}", self.of(&unknown, all));
             reader.report(Finding::new(at, message).help(help));
         }
         if !again.is_empty() {
-            let message = format!("`{name}` was reverted before{}", of(&again, all));
+            let message = format!("`{name}` was reverted before{}", self.of(&again, all));
             reader.report(Finding::new(at, message).help("revert it once in each variant"));
         }
     }
@@ -138,7 +182,7 @@ impl History {
             variants.iter().copied().filter(|variant| early(self.past(variant))).collect();
         if !early.is_empty() && !self.incomplete {
             let all = reader.variants.as_ref().map_or(0, Vec::len);
-            let finding = Finding::new(node.span, format!("{message}{}", of(&early, all)));
+            let finding = Finding::new(node.span, format!("{message}{}", self.of(&early, all)));
             reader.report(
                 finding.help("put it after the step that causes it, or limit it with `only`"),
             );
@@ -146,7 +190,7 @@ impl History {
     }
 
     /// The steps are over. What a variant lacks is shown at `node`.
-    pub(super) fn end(mut self, reader: &mut Reader, node: &Node) {
+    fn end(mut self, reader: &mut Reader, node: &Node) {
         let Some(all) = reader.variants.clone().filter(|_| !self.incomplete) else { return };
         for variant in &all {
             let (message, help) = match self.past(variant) {
@@ -156,16 +200,28 @@ impl History {
                 }
                 _ => continue,
             };
-            let message = format!("{message}{}", of(&[variant], all.len()));
+            let message = format!("{message}{}", self.of(&[variant], all.len()));
             let finding = Finding::new(item(node, variant).span, message);
             reader.report(finding.help(format!("{help}, or extend its `only`")));
         }
+    }
+
+    /// Which variants a message is about, if the file has several, and which version.
+    fn of(&self, variants: &[&String], all: usize) -> String {
+        let names = variants.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+        let variants = match variants.len() {
+            _ if all <= 1 => String::new(),
+            1 => format!(", in the variant {names}"),
+            _ => format!(", in the variants {names}"),
+        };
+        variants + &self.on
     }
 }
 
 /// Each expectation's variants, and its node.
 fn located<'a>(
     all: &'a [String],
+    version: Version,
     expectations: &'a [Expectation],
     node: &'a Node,
 ) -> impl Iterator<Item = (Vec<&'a String>, &'a Node)> {
@@ -173,20 +229,10 @@ fn located<'a>(
         Value::List(items) => items.as_slice(),
         _ => &[],
     };
-    expectations
-        .iter()
-        .zip(items)
-        .map(|(expectation, node)| (covered(&expectation.only, all), node))
-}
-
-/// Which variants a message is about; nothing if a file has only one.
-fn of(variants: &[&String], all: usize) -> String {
-    let names = variants.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    match variants.len() {
-        _ if all <= 1 => String::new(),
-        1 => format!(", in the variant {names}"),
-        _ => format!(", in the variants {names}"),
-    }
+    let covered = move |expectation: &Expectation| -> Vec<&'a String> {
+        all.iter().filter(|variant| expectation.covers(variant, version)).collect()
+    };
+    expectations.iter().zip(items).map(move |(expectation, node)| (covered(expectation), node))
 }
 
 fn field<'a>(node: &'a Node, name: &str) -> &'a Node {

@@ -11,16 +11,20 @@ mod builtin;
 mod document;
 mod fault;
 mod history;
+mod nodes;
 mod probe;
 mod problem;
 mod read;
 mod tree;
 mod types;
+mod versions;
 
 pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
+pub use nodes::{NamedNode, Nodes, Pick, choices, needs_leader, words as node_words};
 pub use problem::{LoadError, Problem};
 pub use types::*;
+pub use versions::{Version, VersionRange, Versions};
 
 use problem::Finding;
 use read::Reader;
@@ -35,15 +39,53 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// All problems of the file at once. Those of its form (size, encoding, YAML syntax) stop the
 /// reading and come alone.
 pub fn load(name: &str, text: &[u8]) -> Result<Scenario, LoadError> {
-    let text = as_text(name, text)?;
-    let fail = |findings| LoadError::new(name, text, findings);
-    let parsed = tree::parse(text).map_err(|finding| fail(vec![finding]))?;
-    let mut reader = Reader::new(parsed.duplicate_keys);
-    let scenario = document::scenario(&mut reader, &parsed.root);
-    match (scenario, reader.into_findings()) {
-        (Some(scenario), findings) if findings.is_empty() => Ok(scenario),
-        (_, findings) => Err(fail(findings)),
+    let (text, root) = parse(name, text)?;
+    let scenario = read(name, text, &root, None)?;
+    let ClusterNeeds { masters, workers, .. } = scenario.cluster;
+    // The first choice is the one that was read with.
+    for nodes in choices(&scenario.nodes, masters, workers, None).into_iter().skip(1) {
+        let when = nodes::words(&nodes);
+        let (_, findings) = try_read(&root, Some(nodes));
+        if !findings.is_empty() {
+            let findings = findings.into_iter().map(|finding| finding.when(&when)).collect();
+            return Err(LoadError::new(name, text, findings));
+        }
     }
+    Ok(scenario)
+}
+
+/// Reads a scenario that [`load`] accepted, with the nodes that were chosen for its names.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(name: &str, text: &[u8], nodes: Nodes) -> Result<Scenario, LoadError> {
+    let (text, root) = parse(name, text)?;
+    read(name, text, &root, Some(nodes))
+}
+
+/// The file's text and its values, with the problems of its form.
+fn parse<'a>(name: &str, text: &'a [u8]) -> Result<(&'a str, tree::Parsed), LoadError> {
+    let text = as_text(name, text)?;
+    let parsed = tree::parse(text).map_err(|finding| LoadError::new(name, text, vec![finding]))?;
+    Ok((text, parsed))
+}
+
+fn read(
+    name: &str,
+    text: &str,
+    parsed: &tree::Parsed,
+    nodes: Option<Nodes>,
+) -> Result<Scenario, LoadError> {
+    match try_read(parsed, nodes) {
+        (Some(scenario), findings) if findings.is_empty() => Ok(scenario),
+        (_, findings) => Err(LoadError::new(name, text, findings)),
+    }
+}
+
+fn try_read(parsed: &tree::Parsed, nodes: Option<Nodes>) -> (Option<Scenario>, Vec<Finding>) {
+    let mut reader = Reader::new(parsed.duplicate_keys.clone(), nodes);
+    let scenario = document::scenario(&mut reader, &parsed.root);
+    (scenario, reader.into_findings())
 }
 
 /// The file as text without a byte order mark, if it can be a scenario at all.

@@ -26,6 +26,12 @@ impl Finding {
         Self { span, message: one_line(&message.into()), help: None }
     }
 
+    /// Says under which circumstances it is wrong.
+    pub(super) fn when(mut self, circumstances: &str) -> Self {
+        self.message = one_line(&format!("{}, when {circumstances}", self.message));
+        self
+    }
+
     /// Says what would be right.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(one_line(&help.into()));

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::problem::Finding;
 use super::tree::{Entry, Node, Value};
-use super::{NodeRef, Only};
+use super::{NodeRef, Nodes, Only};
 
 /// Durations longer than this are mistakes, and would overflow clocks.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -18,14 +18,17 @@ pub(super) struct Reader {
     pub(super) workers: Option<usize>,
     /// The variants; nothing if they could not be read.
     pub(super) variants: Option<Vec<String>>,
+    /// The nodes that names stand for; nothing if the names could not be read.
+    pub(super) nodes: Option<Nodes>,
 }
 
 /// A way to read a field's value.
 pub(super) type Read<T> = fn(&mut Reader, &Node) -> Option<T>;
 
 impl Reader {
-    pub(super) fn new(findings: Vec<Finding>) -> Self {
-        Self { findings, masters: None, workers: None, variants: None }
+    /// With nodes that were chosen for the names of the file, if they were.
+    pub(super) fn new(findings: Vec<Finding>, nodes: Option<Nodes>) -> Self {
+        Self { findings, masters: None, workers: None, variants: None, nodes }
     }
 
     pub(super) fn into_findings(self) -> Vec<Finding> {
@@ -234,19 +237,35 @@ impl Reader {
 
     /// A node of the cluster.
     pub(super) fn node(&mut self, node: &Node) -> Option<NodeRef> {
-        let kinds: [(&str, Read<NodeRef>); 2] = [
+        let kinds: [(&str, Read<NodeRef>); 3] = [
             ("master", |reader, node| {
                 reader.index(node, "master", reader.masters).map(NodeRef::Master)
             }),
             ("worker", |reader, node| {
                 reader.index(node, "worker", reader.workers).map(NodeRef::Worker)
             }),
+            ("node", Self::named_node),
         ];
         if let Value::Text(text) = &node.value {
             let message = format!("`{text}` is not a node");
             return self.wrong(node, message, "write `{master: 1}` or `{worker: 1}`");
         }
         self.one_of(node, "a node", &kinds)
+    }
+
+    /// A node of `spec.nodes`.
+    fn named_node(&mut self, node: &Node) -> Option<NodeRef> {
+        let name = self.line(node)?;
+        // Where the names are wrong themselves, that is reported.
+        let nodes = self.nodes.as_ref()?;
+        if let Some(named) = nodes.get(&name) {
+            return Some(*named);
+        }
+        let help = match nodes.len() {
+            0 => "name nodes in `spec.nodes`, or write `{master: 1}`".to_owned(),
+            _ => suggest(&name, nodes.keys().map(String::as_str)),
+        };
+        self.wrong(node, format!("no node is called `{name}`"), help)
     }
 
     fn index(&mut self, node: &Node, role: &str, nodes: Option<usize>) -> Option<usize> {

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::Addon;
+use super::{Addon, NamedNode, Version, Versions};
 
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
 /// observe and mend it.
@@ -21,6 +21,8 @@ pub struct Scenario {
     pub references: Vec<String>,
     /// The cluster it needs.
     pub cluster: ClusterNeeds,
+    /// Nodes that it names. The rest of this is read with one choice of nodes for these names.
+    pub nodes: Vec<NamedNode>,
     /// Its variants, in order; never empty (a file without `variants` has one named `default`).
     pub variants: Vec<String>,
     /// Expectations that must all hold before anything is injected.
@@ -32,6 +34,8 @@ pub struct Scenario {
 /// The cluster a scenario needs.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ClusterNeeds {
+    /// The versions of Kubernetes that it is for: on others it is skipped.
+    pub versions: Versions,
     /// Control-plane nodes: 1, 3 or 5.
     pub masters: usize,
     /// Worker nodes: 0 to 3.
@@ -142,8 +146,17 @@ pub struct Action {
     pub name: String,
     /// Which variants it is for.
     pub only: Only,
+    /// Which versions of Kubernetes it is for.
+    pub versions: Versions,
     /// What it does.
     pub fault: Fault,
+}
+
+impl Action {
+    /// Whether it belongs to this variant on this version.
+    pub fn covers(&self, variant: &str, version: Version) -> bool {
+        self.only.covers(variant) && self.versions.covers(version)
+    }
 }
 
 /// Faults to take back.
@@ -151,8 +164,17 @@ pub struct Action {
 pub struct Revert {
     /// Which variants it is for.
     pub only: Only,
+    /// Which versions of Kubernetes it is for.
+    pub versions: Versions,
     /// Names of actions of earlier steps, reverted in reverse order.
     pub actions: Vec<String>,
+}
+
+impl Revert {
+    /// Whether it belongs to this variant on this version.
+    pub fn covers(&self, variant: &str, version: Version) -> bool {
+        self.only.covers(variant) && self.versions.covers(version)
+    }
 }
 
 /// A change that can be proven and taken back.
@@ -215,12 +237,21 @@ pub struct Expectation {
     pub name: String,
     /// Which variants it is for.
     pub only: Only,
+    /// Which versions of Kubernetes it is for.
+    pub versions: Versions,
     /// The observation and its condition.
     pub probe: Probe,
     /// When it must hold.
     pub timing: Timing,
     /// Time from the end of one observation to the start of the next, where the probe polls.
     pub every: Duration,
+}
+
+impl Expectation {
+    /// Whether it belongs to this variant on this version.
+    pub fn covers(&self, variant: &str, version: Version) -> bool {
+        self.only.covers(variant) && self.versions.covers(version)
+    }
 }
 
 /// When an expectation must hold.

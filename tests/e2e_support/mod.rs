@@ -12,7 +12,7 @@ use futures::future::LocalBoxFuture;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use outage::assets::{Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sources, Wanted};
-use outage::cluster::{Cluster, Command, Node, lab};
+use outage::cluster::{Cluster, ClusterOptions, Command, Node};
 use outage::scenario::{Addon, NodeRef};
 use tokio::time::Instant;
 
@@ -65,7 +65,7 @@ async fn make_lab(masters: usize, workers: usize) -> Result<Made, Failure> {
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("outage");
     std::fs::copy(env!("CARGO_BIN_EXE_outage"), &program)?;
-    let options = lab::Options {
+    let options = ClusterOptions {
         kubernetes,
         masters,
         workers,
@@ -76,7 +76,7 @@ async fn make_lab(masters: usize, workers: usize) -> Result<Made, Failure> {
     };
     let began = Instant::now();
     let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
-    let cluster = lab::Lab::start(assets, options, &progress, &say).await?;
+    let cluster = outage::cluster::Provider::Lab.create(assets, options, &progress, &say).await?;
     Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
 }
 

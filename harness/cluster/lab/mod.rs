@@ -37,12 +37,13 @@ use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
-use super::{Cluster, ClusterError, DiedUnasked, Node};
-use crate::assets::{Assets, Binary, Cache, KubernetesVersion, Progress};
-use crate::scenario::{Addon, Component, NodeRef};
+use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
+use crate::assets::{Assets, Binary, Cache, Progress};
+use crate::scenario::NodeRef;
 pub use enter::{enter, trial};
 use layout::{LabPaths, network};
 use link::Link;
+pub(super) use room::check as room;
 use wire::NodeSpec;
 
 /// First argument that makes this program the first process of a lab.
@@ -62,26 +63,6 @@ const PROGRAM: &str = "outage";
 
 /// The administrator's kubeconfig, for [`enter`].
 const KUBECONFIG: &str = "kubeconfig";
-
-/// What kind of cluster a lab should be.
-#[derive(Debug, Clone)]
-pub struct Options {
-    /// The version of Kubernetes.
-    pub kubernetes: KubernetesVersion,
-    /// Control-plane nodes: 1, 3 or 5.
-    pub masters: usize,
-    /// Worker nodes: 0 to 3.
-    pub workers: usize,
-    /// Flags of components that differ from kubeadm's: component, flag without dashes, value.
-    pub settings: Vec<(Component, String, String)>,
-    /// What is installed beside kubeadm's own addons.
-    pub addons: Vec<Addon>,
-    /// This program, which is also the lab's first process; in tests not the running one.
-    pub program: PathBuf,
-    /// Where the logs of the lab's programs go; nothing: into the lab's own folder, which goes with
-    /// the lab.
-    pub logs: Option<PathBuf>,
-}
 
 /// One machine of a lab.
 #[derive(Debug, Clone)]

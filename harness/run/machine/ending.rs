@@ -18,13 +18,13 @@ impl Machine {
         self.findings.invalid.push(reason);
         match self.state {
             State::Provision if first => self.out.push_back(Action::AbandonProvision),
-            State::Provision | State::Acting(_) | State::Undoing => {}
+            State::Collecting if self.interrupted => self.begin_undo(now),
+            State::Provision | State::Acting(_) | State::Collecting | State::Undoing => {}
             _ => self.undo(now),
         }
     }
 
     pub(super) fn undo(&mut self, now: Duration) {
-        self.state = State::Undoing;
         self.enter_phase(Phase::Teardown);
         for id in self.observed.clone() {
             self.stop_observing(id);
@@ -33,6 +33,26 @@ impl Machine {
             tracker.give_up();
         }
         self.tell(0..self.trackers.len());
+        if self.findings.is_clean() || self.interrupted {
+            return self.begin_undo(now);
+        }
+        self.state = State::Collecting;
+        self.out.push_back(Action::Collect);
+    }
+
+    pub(super) fn collected(&mut self, now: Duration, file: Option<String>) {
+        if let Some(file) = file
+            && self.state != State::Ended
+        {
+            self.emit(What::ObjectsKept { file });
+        }
+        if self.state == State::Collecting {
+            self.begin_undo(now);
+        }
+    }
+
+    fn begin_undo(&mut self, now: Duration) {
+        self.state = State::Undoing;
         self.undo_next(now);
     }
 
@@ -46,7 +66,7 @@ impl Machine {
             self.revert(now, action);
         } else {
             self.state = State::TearingDown;
-            self.out.push_back(Action::Teardown);
+            self.out.push_back(Action::Teardown { so_far: self.findings.verdict() });
         }
     }
 

@@ -7,7 +7,7 @@ use super::tests::{Sim, change, expect, plan, secs};
 use super::*;
 use crate::event::Outcome;
 use crate::run::tracker::Seen;
-use crate::scenario::{Expectation, Only, Revert, Step, Timing};
+use crate::scenario::{Expectation, Only, Revert, Step, Timing, Versions};
 
 fn any_timing() -> impl Strategy<Value = Timing> {
     prop_oneof![
@@ -39,7 +39,7 @@ fn any_plan() -> impl Strategy<Value = Plan> {
                 3 => Step::Recover(expectations),
                 _ => {
                     let actions = in_place.split_off(in_place.len().saturating_sub(2));
-                    Step::Revert(Revert { only: Only::All, actions })
+                    Step::Revert(Revert { only: Only::All, versions: Versions::All, actions })
                 }
             });
         }
@@ -87,13 +87,16 @@ struct World {
     in_place: BTreeSet<usize>,
     proven: BTreeSet<usize>,
     injected: BTreeSet<usize>,
+    /// Whether the first cluster was used by another case.
+    reused: bool,
 }
 
 impl World {
-    fn new(plan: Plan) -> Self {
+    fn new(plan: Plan, reused: bool) -> Self {
         let (read, open) = (0, VecDeque::new());
         let (in_place, proven, injected) = Default::default();
-        let mut world = Self { sim: Sim::new(plan), read, open, in_place, proven, injected };
+        let mut world =
+            Self { sim: Sim::new(plan), read, open, in_place, proven, injected, reused };
         world.listen();
         world
     }
@@ -101,7 +104,11 @@ impl World {
     fn listen(&mut self) {
         for action in &self.sim.wanted[self.read..] {
             match action {
-                Action::AbandonProvision => self.open.retain(|open| *open != Action::Provision),
+                Action::AbandonProvision => {
+                    let is_making =
+                        |open: &Action| matches!(open, Action::Provision | Action::Replace);
+                    self.open.retain(|open| !is_making(open));
+                }
                 Action::Inject(id) => {
                     assert!(self.in_place.insert(*id), "{id} is injected twice");
                     self.injected.insert(*id);
@@ -124,8 +131,9 @@ impl World {
     fn answer(&mut self, well: bool) -> bool {
         let Some(action) = self.open.pop_front() else { return false };
         match action {
-            Action::Provision if well => self.sim.ready(),
-            Action::Provision | Action::AbandonProvision => {
+            Action::Provision if well => self.sim.stands(self.reused),
+            Action::Replace if well => self.sim.ready(),
+            Action::Provision | Action::Replace | Action::AbandonProvision => {
                 self.sim.tell(Input::ClusterFailed("no".into()));
             }
             Action::Inject(id) if well => {
@@ -143,7 +151,8 @@ impl World {
                 self.tell(Input::Reverted(id));
             }
             Action::Revert(id) => self.tell(Input::NotReverted(id, "no".into())),
-            Action::Teardown => {
+            Action::Collect => self.tell(Input::Collected(well.then(String::new))),
+            Action::Teardown { .. } => {
                 self.tell(Input::TornDown(if well { Ok(()) } else { Err("no".into()) }));
             }
             Action::Emit(_) | Action::Observe(_) | Action::StopObserving(_) => {}
@@ -162,8 +171,13 @@ impl World {
             }
             2 if !asked(&Action::Revert(id)) => Input::Reverted(id),
             3 if !asked(&Action::Revert(id)) => Input::NotReverted(id, "stray".into()),
-            4 if !asked(&Action::Teardown) => Input::TornDown(Ok(())),
-            5 if !asked(&Action::Provision) && !asked(&Action::AbandonProvision) => {
+            4 if !self.open.iter().any(|open| matches!(open, Action::Teardown { .. })) => {
+                Input::TornDown(Ok(()))
+            }
+            5 if [Action::Provision, Action::Replace, Action::AbandonProvision]
+                .iter()
+                .all(|making| !asked(making)) =>
+            {
                 Input::ClusterFailed("stray".into())
             }
             _ => Input::Tick,
@@ -218,9 +232,10 @@ proptest! {
     #[test]
     fn no_pass_for_nothing(
         plan in any_plan(),
+        reused in any::<bool>(),
         events in prop::collection::vec(any_event(), 0..200),
     ) {
-        let mut world = World::new(plan);
+        let mut world = World::new(plan, reused);
         for event in events {
             world.happen(event);
         }
@@ -242,8 +257,8 @@ proptest! {
 
     /// A case in which everything goes well passes: the property above is not empty.
     #[test]
-    fn all_well_passes(plan in any_plan()) {
-        let mut world = World::new(plan);
+    fn all_well_passes(plan in any_plan(), reused in any::<bool>()) {
+        let mut world = World::new(plan, reused);
         for _ in 0..2000 {
             if world.sim.machine.verdict().is_some() {
                 break;

@@ -2,10 +2,11 @@
 
 use super::*;
 use crate::event::Outcome;
+use crate::run::step::Stands;
 use crate::run::tracker::Seen;
 use crate::scenario::{
     Action as Change, ClusterNeeds, Component, Expectation, Fault, Health, HealthState, NodeRef,
-    Only, Probe, Revert, Scenario, Signal, Step, Stop, Timing,
+    Nodes, Only, Probe, Revert, Scenario, Signal, Step, Stop, Timing, Versions,
 };
 
 pub(super) fn secs(seconds: u64) -> Duration {
@@ -15,8 +16,9 @@ pub(super) fn secs(seconds: u64) -> Duration {
 pub(super) fn expect(name: &str, timing: Timing) -> Expectation {
     let apiserver = NodeRef::Master(1);
     let health = Health { apiserver, path: "/readyz".into(), is: HealthState::Ok };
-    let (only, probe, every) = (Only::All, Probe::Health(health), secs(1));
-    Expectation { name: name.into(), only, probe, timing, every }
+    let (only, versions) = (Only::All, Versions::All);
+    let (probe, every) = (Probe::Health(health), secs(1));
+    Expectation { name: name.into(), only, versions, probe, timing, every }
 }
 
 fn within(name: &str) -> Expectation {
@@ -30,26 +32,41 @@ fn throughout(name: &str) -> Expectation {
 pub(super) fn change(name: &str) -> Change {
     let (component, on) = (Component::KubeApiserver, NodeRef::Master(3));
     let fault = Fault::Stop(Stop { component, on, signal: Signal::Kill });
-    Change { name: name.into(), only: Only::All, fault }
+    Change { name: name.into(), only: Only::All, versions: Versions::All, fault }
 }
 
 fn revert(names: &[&str]) -> Step {
     let actions = names.iter().map(ToString::to_string).collect();
-    Step::Revert(Revert { only: Only::All, actions })
+    Step::Revert(Revert { only: Only::All, versions: Versions::All, actions })
 }
 
-pub(super) fn plan(steady: Vec<Expectation>, steps: Vec<Step>) -> Plan {
-    let scenario = Scenario {
+const VERSION: [u64; 3] = [1, 34, 4];
+
+/// A scenario without steps.
+fn scenario() -> Scenario {
+    let versions = Versions::All;
+    Scenario {
         name: "test".into(),
         title: String::new(),
         notes: String::new(),
         references: vec![],
-        cluster: ClusterNeeds { masters: 3, workers: 1, settings: vec![], addons: vec![] },
+        cluster: ClusterNeeds {
+            versions,
+            masters: 3,
+            workers: 1,
+            settings: vec![],
+            addons: vec![],
+        },
+        nodes: vec![],
         variants: vec!["default".into()],
-        steady_state: steady,
-        steps,
-    };
-    Plan::new(&scenario, "default").unwrap()
+        steady_state: vec![],
+        steps: vec![],
+    }
+}
+
+pub(super) fn plan(steady: Vec<Expectation>, steps: Vec<Step>) -> Plan {
+    let scenario = Scenario { steady_state: steady, steps, ..scenario() };
+    Plan::new(&scenario, "default", VERSION).unwrap()
 }
 
 /// Steady state 0; fault `a`; detection 1 (within), 2 (throughout); revert; recovery 3.
@@ -77,7 +94,11 @@ pub(super) struct Sim {
 
 impl Sim {
     pub(super) fn new(plan: Plan) -> Self {
-        let mut sim = Self { machine: Machine::new(plan), now: Duration::ZERO, wanted: vec![] };
+        Self::of(Machine::new(plan))
+    }
+
+    fn of(machine: Machine) -> Self {
+        let mut sim = Self { machine, now: Duration::ZERO, wanted: vec![] };
         sim.collect();
         sim
     }
@@ -111,8 +132,16 @@ impl Sim {
     }
 
     pub(super) fn ready(&mut self) {
+        self.stands(false);
+    }
+
+    /// The cluster stands, and another case has used it, or not.
+    pub(super) fn stands(&mut self, reused: bool) {
+        let plan = self.machine.plan().clone();
+        let (provenance, departures, logs, nodes) = (vec![], vec![], None, Nodes::new());
         let took = self.now;
-        self.tell(Input::ClusterReady { took, provenance: vec![], departures: vec![] });
+        let stands = Stands { took, provenance, departures, reused, logs, nodes, plan };
+        self.tell(Input::ClusterReady(Box::new(stands)));
     }
 
     fn collect(&mut self) {
@@ -140,8 +169,9 @@ impl Sim {
         self.tell(Input::Seen(id, seen));
     }
 
-    /// The reverts and the teardown succeed.
+    /// The objects are written down; the reverts and the teardown succeed.
     fn finish(&mut self) -> (Verdict, Vec<String>) {
+        self.tell(Input::Collected(None));
         while let Some(action) = self.reverting() {
             self.tell(Input::Reverted(action));
         }
@@ -155,8 +185,30 @@ impl Sim {
         in_place.iter().find(|(_, it)| it.reverting.is_some()).map(|(action, _)| *action)
     }
 
+    /// The action whose injection or proof is wanted and not yet answered.
+    fn unproven(&self) -> Option<usize> {
+        match &self.machine.state {
+            State::Acting(index) => {
+                match self.machine.plan.blocks[self.machine.block].acts.get(*index) {
+                    Some(Act::Inject(action)) => Some(*action),
+                    _ => None,
+                }
+            }
+            State::Proving(left) => left.first().copied(),
+            _ => None,
+        }
+    }
+
     fn wants(&self, action: &Action) -> bool {
         self.wanted.contains(action)
+    }
+
+    /// The verdict with which the cluster was wanted to end.
+    fn torn_down(&self) -> Option<Verdict> {
+        self.wanted.iter().find_map(|action| match action {
+            Action::Teardown { so_far } => Some(*so_far),
+            _ => None,
+        })
     }
 
     fn reverts(&self) -> Vec<usize> {
@@ -223,7 +275,7 @@ fn no_cluster_is_invalid() {
     sim.tell(Input::ClusterFailed("no space".into()));
     let (verdict, reasons) = sim.ended();
     assert_eq!((verdict, reasons[0].as_str()), (Verdict::Invalid, "there is no cluster: no space"));
-    assert!(!sim.wants(&Action::Teardown));
+    assert!(sim.torn_down().is_none());
 }
 
 #[test]
@@ -270,6 +322,7 @@ fn a_detection_that_can_not_be_observed_before_the_fault_is_invalid() {
 fn a_recovery_that_already_holds_before_the_revert_is_invalid() {
     let mut sim = Sim::detected();
     sim.see(3, true);
+    assert_eq!(sim.reverts(), [0; 0], "not before the objects concerned are written down");
     assert_ends(&mut sim, Verdict::Invalid, "\"back\" already holds before the revert of a");
     assert_eq!(sim.reverts(), [0]);
 }
@@ -280,6 +333,8 @@ fn a_fault_that_is_not_proven_is_inconclusive_and_reverted() {
     sim.see(1, false);
     sim.tell(Input::Issued(0));
     sim.tell(Input::Unproven(0, "it runs".into()));
+    sim.tell(Input::Collected(Some("objects.yaml".into())));
+    assert!(sim.wants(&Action::Emit(What::ObjectsKept { file: "objects.yaml".into() })));
     assert_eq!(sim.reverts(), [0]);
     assert_ends(&mut sim, Verdict::Inconclusive, "a is not proven: it runs");
 }
@@ -367,6 +422,7 @@ fn a_revert_that_is_not_verified_is_dirty_whatever_else() {
     let mut sim = Sim::detected();
     sim.see(3, false);
     sim.tell(Input::NotReverted(0, "the manifest differs".into()));
+    sim.tell(Input::Collected(None));
     assert_eq!(sim.reverts(), [0, 0], "tried once more at the end");
     assert_ends(&mut sim, Verdict::Dirty, "the revert of a is not verified: the manifest differs");
 
@@ -413,7 +469,7 @@ fn an_interrupt_while_provisioning_gives_the_cluster_up() {
     let given_up = sim.wanted.iter().filter(|a| **a == Action::AbandonProvision).count();
     assert_eq!(given_up, 1);
     sim.ready(); // It stood already.
-    assert!(sim.wants(&Action::Teardown));
+    assert_eq!(sim.torn_down(), Some(Verdict::Invalid));
     assert_ends(&mut sim, Verdict::Invalid, "interrupted");
 }
 
@@ -427,6 +483,7 @@ fn a_death_unasked_and_a_blind_observer_are_invalid() {
     ] {
         let mut sim = Sim::detecting(simple());
         sim.tell(input);
+        sim.tell(Input::Collected(None));
         assert_eq!(sim.reverts(), [0]);
         assert_ends(&mut sim, Verdict::Invalid, reason);
     }
@@ -529,19 +586,145 @@ fn the_check_reaches_to_the_next_revert_or_remedy() {
 #[test]
 fn a_revert_of_what_is_not_in_place_and_an_unknown_variant_are_errors() {
     use super::super::plan::PlanError;
-    let mut scenario = Scenario {
-        name: "test".into(),
-        title: String::new(),
-        notes: String::new(),
-        references: vec![],
-        cluster: ClusterNeeds { masters: 1, workers: 0, settings: vec![], addons: vec![] },
-        variants: vec!["default".into()],
-        steady_state: vec![],
-        steps: vec![Step::Inject(change("a")), revert(&["a"]), revert(&["a"])],
-    };
-    let of = |scenario: &Scenario, variant| Plan::new(scenario, variant).map(drop);
+    let steps = vec![Step::Inject(change("a")), revert(&["a"]), revert(&["a"])];
+    let mut scenario = Scenario { steps, ..scenario() };
+    let of = |scenario: &Scenario, variant| Plan::new(scenario, variant, VERSION).map(drop);
     assert_eq!(of(&scenario, "default"), Err(PlanError::NotInPlace("a".into())));
     assert_eq!(of(&scenario, "other"), Err(PlanError::UnknownVariant("other".into())));
     scenario.steps.pop();
     assert_eq!(of(&scenario, "default"), Ok(()));
+}
+
+#[test]
+fn the_steady_state_holds_only_when_all_of_it_holds_at_one_moment() {
+    let two = || plan(vec![within("one"), within("two")], vec![]);
+    let mut sim = Sim::new(two());
+    sim.ready();
+    sim.see(0, true);
+    sim.see(0, false);
+    sim.see(1, true);
+    assert!(sim.outcome(1).is_none(), "the first has held, but does not hold now");
+    sim.see(0, true);
+    assert_eq!(sim.finish(), (Verdict::Pass, vec![]));
+
+    let mut sim = Sim::new(two());
+    sim.ready();
+    sim.see(0, true);
+    sim.see(0, false);
+    sim.see(1, true);
+    sim.later(10);
+    assert_ends(&mut sim, Verdict::Invalid, "\"one\" held, but not together with the rest");
+}
+
+#[test]
+fn a_reused_cluster_without_its_steady_state_is_replaced_and_the_case_begins_again() {
+    let mut sim = Sim::new(simple());
+    sim.stands(true);
+    sim.see(0, false);
+    sim.later(10);
+    assert!(sim.wants(&Action::Replace) && sim.outcome(0).is_none());
+    sim.ready();
+    sim.see(0, true);
+    sim.see(1, false);
+    assert!(sim.wants(&Action::Inject(0)));
+
+    // Once only: the fresh one's steady state counts.
+    let mut sim = Sim::new(simple());
+    sim.stands(true);
+    sim.later(11);
+    sim.ready();
+    sim.later(11);
+    assert_ends(&mut sim, Verdict::Invalid, "steady state: \"steady\"");
+    assert_eq!(sim.wanted.iter().filter(|action| **action == Action::Replace).count(), 1);
+}
+
+#[test]
+fn an_interrupt_does_not_wait_for_the_objects_concerned() {
+    let mut sim = Sim::detecting(simple());
+    sim.tell(Input::ObserverFailed(1, "no node".into()));
+    assert!(sim.wants(&Action::Collect));
+    assert_eq!(sim.reverts(), [0; 0]);
+    sim.tell(Input::Interrupted);
+    assert_eq!(sim.reverts(), [0]);
+    sim.tell(Input::Collected(None));
+    assert_eq!(sim.reverts(), [0], "an answer that comes late changes nothing");
+    assert_ends(&mut sim, Verdict::Invalid, "can't be observed");
+}
+
+#[test]
+fn the_teardown_tells_whether_the_cluster_may_be_used_again() {
+    let mut sim = Sim::detected();
+    sim.see(3, false);
+    sim.tell(Input::Reverted(0));
+    sim.see(3, true);
+    assert_eq!(sim.torn_down(), Some(Verdict::Pass));
+
+    let mut sim = Sim::detecting(simple());
+    sim.later(20);
+    sim.tell(Input::Proven(0, vec![]));
+    sim.finish();
+    assert_eq!(sim.torn_down(), Some(Verdict::Fail));
+}
+
+#[test]
+fn without_its_fault_each_detection_fails_by_itself_in_every_step_and_block() {
+    let steps = vec![
+        Step::Inject(change("a")),
+        Step::Detect(vec![within("1"), throughout("2")]),
+        Step::Detect(vec![within("3")]),
+        Step::Remedy(change("r")),
+        Step::Recover(vec![within("4")]),
+        revert(&["a"]),
+        Step::Inject(change("b")),
+        Step::Detect(vec![within("5")]),
+    ];
+    let plan = plan(vec![within("0")], steps).detection_alone();
+    let mut sim = Sim::of(Machine::exhaustive(plan));
+    sim.ready();
+    sim.see(0, true);
+    for _ in 0..20 {
+        for id in sim.machine.observed.clone() {
+            sim.see(id, false);
+        }
+        while let Some(action) = sim.unproven() {
+            sim.tell(Input::Issued(action));
+            sim.tell(Input::Proven(action, vec![]));
+        }
+        while let Some(action) = sim.reverting() {
+            sim.tell(Input::Reverted(action));
+        }
+        sim.later(1);
+    }
+    let failed = |id| matches!(sim.outcome(id), Some(Outcome::Failed { .. }));
+    assert!([1, 2, 3, 5].into_iter().all(failed), "{:?}", sim.wanted);
+    assert_eq!(sim.outcome(4), Some(Outcome::Dropped), "it is not detection");
+    assert!(!sim.wants(&Action::Inject(1)), "the remedy is left out");
+    assert_eq!(sim.finish().0, Verdict::Fail);
+}
+
+#[test]
+fn versions_decide_what_is_expected_and_done() {
+    let range = |text: &str| {
+        let file = format!(
+            "apiVersion: outage/v1alpha1\nkind: Scenario\nmetadata: {{name: a, title: t}}\nspec:\n  \
+             cluster: {{masters: 1, workers: 0, versions: \"{text}\"}}\n  steadyState: [&r {{name: r, \
+             probe: {{health: {{apiserver: {{master: 1}}, path: /readyz, is: ok}}}}, within: 9s}}]\n  \
+             steps:\n  - inject: {{name: a, fault: {{stop: {{component: etcd, on: {{master: 1}}, \
+             signal: SIGKILL}}}}}}\n  - detect: [*r]\n"
+        );
+        crate::scenario::load("t", file.as_bytes()).unwrap().cluster.versions
+    };
+    let old = Expectation { versions: range("<1.28.3"), ..within("old") };
+    let new = Expectation { versions: range(">=1.28.3"), ..within("new") };
+    let only_new = Change { versions: range(">=1.28.3"), ..change("b") };
+    let steps =
+        vec![Step::Inject(change("a")), Step::Inject(only_new), Step::Detect(vec![old, new])];
+    let scenario = Scenario { steps, ..scenario() };
+    let of = |version| {
+        let plan = Plan::new(&scenario, "default", version).unwrap();
+        let names = plan.expectations.iter().map(|planned| planned.name.clone());
+        (names.collect::<Vec<_>>(), plan.actions.len())
+    };
+    assert_eq!(of([1, 28, 2]), (vec!["old".to_owned()], 1));
+    assert_eq!(of([1, 28, 3]), (vec!["new".to_owned()], 2));
 }

@@ -1,0 +1,102 @@
+//! Where the provider of clusters is chosen.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use super::lab::{self, Lab};
+use super::{Cluster, ClusterError};
+use crate::assets::{Assets, KubernetesVersion, Progress};
+use crate::scenario::{Addon, Component};
+
+/// What makes clusters.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Provider {
+    /// Real kubeadm nodes in private namespaces of this machine.
+    #[default]
+    Lab,
+}
+
+/// What kind of cluster is wanted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ClusterOptions {
+    /// The version of Kubernetes.
+    pub kubernetes: KubernetesVersion,
+    /// Control-plane nodes: 1, 3 or 5.
+    pub masters: usize,
+    /// Worker nodes: 0 to 3.
+    pub workers: usize,
+    /// Flags of components that differ from kubeadm's: component, flag without dashes, value.
+    pub settings: Vec<(Component, String, String)>,
+    /// What is installed beside kubeadm's own addons.
+    pub addons: Vec<Addon>,
+    /// This program, which is also a lab's first process; in tests not the running one.
+    pub program: PathBuf,
+    /// Where the logs of the cluster's programs go; nothing: they go with the cluster.
+    pub logs: Option<PathBuf>,
+}
+
+impl ClusterOptions {
+    /// Whether a cluster that was made for these options is what others ask for: only the logs may
+    /// lie elsewhere.
+    pub fn fit(&self, others: &Self) -> bool {
+        let others = Self { logs: self.logs.clone(), ..others.clone() };
+        *self == others
+    }
+}
+
+impl Provider {
+    /// Its name in reports.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Lab => "lab",
+        }
+    }
+
+    /// Makes a cluster and waits until Kubernetes is up on every node. `say` is told how far it is.
+    ///
+    /// # Errors
+    /// What could not be set up. Nothing stays then.
+    pub async fn create(
+        self,
+        assets: Arc<Assets>,
+        options: ClusterOptions,
+        progress: &Progress,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Arc<dyn Cluster>, ClusterError> {
+        match self {
+            Self::Lab => Ok(Lab::start(assets, options, progress, say).await?),
+        }
+    }
+
+    /// Whether this machine has room for so many nodes at once, over all clusters.
+    ///
+    /// # Errors
+    /// What it lacks, in words.
+    pub fn room(self, nodes: usize) -> Result<(), ClusterError> {
+        match self {
+            Self::Lab => lab::room(nodes),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clusters_fit_whatever_their_logs_but_not_with_other_flags() {
+        let options = ClusterOptions {
+            kubernetes: KubernetesVersion { major: 1, minor: 34, patch: 4 },
+            masters: 3,
+            workers: 1,
+            settings: vec![],
+            addons: vec![],
+            program: "outage".into(),
+            logs: None,
+        };
+        assert!(options.fit(&ClusterOptions { logs: Some("logs".into()), ..options.clone() }));
+        assert!(!options.fit(&ClusterOptions { workers: 2, ..options.clone() }));
+        let settings = vec![(Component::Etcd, "v".to_owned(), "4".to_owned())];
+        assert!(!options.fit(&ClusterOptions { settings, ..options.clone() }));
+    }
+}

@@ -1,0 +1,93 @@
+//! What the repetitions of a variant came to together.
+
+use std::time::Duration;
+
+use super::case::Case;
+use crate::event::{CaseInfo, Measured, Verdict};
+
+/// The repetitions of one variant on one kind of cluster.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Repeated {
+    pub(super) scenario: String,
+    pub(super) variant: String,
+    pub(super) provider: String,
+    pub(super) kubernetes: String,
+    /// How many there are, unfinished and skipped ones included.
+    pub(super) cases: usize,
+    /// How many of them are PASS.
+    pub(super) passed: usize,
+    pub(super) ttd: Option<Spread>,
+    pub(super) ttr: Option<Spread>,
+}
+
+/// How measured times are spread.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Spread {
+    pub(super) median: Duration,
+    pub(super) least: Duration,
+    pub(super) most: Duration,
+}
+
+impl Spread {
+    fn of(measured: impl Iterator<Item = Measured>) -> Option<Self> {
+        let mut times: Vec<Duration> = measured.map(|measured| measured.time).collect();
+        times.sort_unstable();
+        let (least, most) = (*times.first()?, *times.last()?);
+        let middle = times.len() / 2;
+        let median = match times.len() % 2 {
+            0 => (times[middle - 1] + times[middle]) / 2,
+            _ => times[middle],
+        };
+        Some(Self { median, least, most })
+    }
+}
+
+/// Every variant that was run more than once, in the order of their first cases.
+pub(super) fn repeated(cases: &[Case]) -> Vec<Repeated> {
+    let mut groups: Vec<(&CaseInfo, Vec<&Case>)> = vec![];
+    let alike = |a: &CaseInfo, b: &CaseInfo| {
+        (&a.scenario, &a.variant, &a.provider, &a.kubernetes)
+            == (&b.scenario, &b.variant, &b.provider, &b.kubernetes)
+    };
+    for case in cases {
+        let Some(info) = &case.info else { continue };
+        match groups.iter_mut().find(|(known, _)| alike(known, info)) {
+            Some((_, group)) => group.push(case),
+            None => groups.push((info, vec![case])),
+        }
+    }
+    let of = |(info, group): (&CaseInfo, Vec<&Case>)| Repeated {
+        scenario: info.scenario.clone(),
+        variant: info.variant.clone(),
+        provider: info.provider.clone(),
+        kubernetes: info.kubernetes.clone(),
+        cases: group.len(),
+        passed: group.iter().filter(|case| case.verdict == Some(Verdict::Pass)).count(),
+        ttd: Spread::of(group.iter().filter_map(|case| case.ttd)),
+        ttr: Spread::of(group.iter().filter_map(|case| case.ttr)),
+    };
+    groups.into_iter().filter(|(_, group)| group.len() > 1).map(of).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_median_lies_between_the_middle_ones() {
+        let spread = |seconds: &[u64]| {
+            let zero = Duration::ZERO;
+            let measured = |seconds: &u64| Measured {
+                time: Duration::from_secs(*seconds),
+                uncertainty: zero,
+                resolution: zero,
+            };
+            let spread = Spread::of(seconds.iter().map(measured))?;
+            Some([spread.median, spread.least, spread.most].map(|time| time.as_secs()))
+        };
+        assert_eq!(spread(&[]), None);
+        assert_eq!(spread(&[3]), Some([3, 3, 3]));
+        assert_eq!(spread(&[9, 1, 4]), Some([4, 1, 9]));
+        assert_eq!(spread(&[9, 1, 4, 6]), Some([5, 1, 9]));
+    }
+}

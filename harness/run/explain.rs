@@ -1,0 +1,118 @@
+//! A scenario told step by step, in words; nothing is run.
+
+use std::fmt::Write as _;
+
+use super::plan::{Act, Plan, PlanError, timing_words};
+use crate::event::Phase;
+use crate::scenario::{Scenario, Timing, Version, choices, node_words};
+
+/// Tells the given variants as they would be carried out on this version of Kubernetes.
+///
+/// # Errors
+/// If there is no such variant.
+pub fn explain(
+    scenario: &Scenario,
+    variants: &[usize],
+    version: Version,
+) -> Result<String, PlanError> {
+    let mut out = format!("{}: {}\n", scenario.name, scenario.title);
+    paragraph(&mut out, &scenario.notes);
+    for reference in &scenario.references {
+        let _ = writeln!(out, "  see {reference}");
+    }
+    cluster(&mut out, scenario, version);
+    for variant in variants {
+        let name = scenario.variants.get(*variant).map_or("", String::as_str);
+        let plan = Plan::new(scenario, name, version)?;
+        let _ = writeln!(out, "\n{}/{name}", scenario.name);
+        let settings = scenario.cluster.settings.iter().filter(|set| set.only.covers(name));
+        for setting in settings {
+            let flags = setting.flags.iter().map(|(flag, value)| format!("--{flag}={value}"));
+            let flags = flags.collect::<Vec<_>>().join(" ");
+            let _ = writeln!(out, "  The cluster runs {} with {flags}", setting.component.name());
+        }
+        steps(&mut out, &plan);
+    }
+    Ok(out)
+}
+
+fn paragraph(out: &mut String, text: &str) {
+    for line in text.trim_end().lines() {
+        let _ = writeln!(out, "{}", format!("  {line}").trim_end());
+    }
+}
+
+fn cluster(out: &mut String, scenario: &Scenario, version: Version) {
+    let needs = &scenario.cluster;
+    let (masters, workers) = (needs.masters, needs.workers);
+    let s = |count: usize| if count == 1 { "" } else { "s" };
+    let _ = writeln!(
+        out,
+        "\nOn {masters} master{} and {workers} worker{}; for {} of Kubernetes",
+        s(masters),
+        s(workers),
+        needs.versions
+    );
+    if !needs.versions.covers(version) {
+        let [major, minor, patch] = version;
+        let _ = writeln!(out, "On {major}.{minor}.{patch} it is skipped");
+    }
+    for node in &scenario.nodes {
+        let _ = writeln!(out, "  {} is {node}", node.name);
+    }
+    if let Some(nodes) = choices(&scenario.nodes, masters, workers, None).first()
+        && !nodes.is_empty()
+    {
+        let _ = writeln!(out, "  Told here as if {}", node_words(nodes));
+    }
+}
+
+fn steps(out: &mut String, plan: &Plan) {
+    let mut number = 0;
+    let mut step = |out: &mut String, text: &str| {
+        number += 1;
+        let _ = writeln!(out, "  {number}. {text}");
+    };
+    step(out, "The steady state holds, all of it at one moment, or the case is INVALID:");
+    expectations(out, plan, plan.steady.clone());
+    for (index, block) in plan.blocks.iter().enumerate() {
+        let not_yet = plan.not_yet(index);
+        if !block.acts.is_empty() && !not_yet.is_empty() {
+            step(out, "None of this holds yet, or the case is INVALID:");
+            for id in not_yet {
+                let _ = writeln!(out, "     - {}", plan.expectations[id].name);
+            }
+        }
+        for act in &block.acts {
+            let (verb, action) = match act {
+                Act::Inject(action) if plan.actions[*action].remedy => ("Remedy", *action),
+                Act::Inject(action) => ("Inject", *action),
+                Act::Revert(action) => ("Take back", *action),
+            };
+            let planned = &plan.actions[action];
+            step(out, &format!("{verb} `{}`: {}", planned.name, planned.does));
+        }
+        for stage in &block.stages {
+            let phase = stage.clone().next().map(|id| plan.expectations[id].phase);
+            step(out, if phase == Some(Phase::Detect) { "Detect:" } else { "Recover:" });
+            expectations(out, plan, stage.clone());
+        }
+        if !block.stages.is_empty() {
+            step(out, "What is in place is proven again, or the case is INCONCLUSIVE");
+        }
+    }
+    step(out, "What is still in place is taken back, the last first, and each is verified");
+}
+
+fn expectations(out: &mut String, plan: &Plan, ids: std::ops::Range<usize>) {
+    for planned in &plan.expectations[ids] {
+        let from = match (planned.phase, planned.timing) {
+            (Phase::SteadyState, _) => "",
+            (_, Timing::Within { .. }) => " of the change",
+            (_, Timing::Throughout { .. }) => " of the step",
+        };
+        let timing = timing_words(planned.timing);
+        let _ = writeln!(out, "     - {}: {timing}{from}", planned.name);
+        let _ = writeln!(out, "       {}", planned.wanted);
+    }
+}

@@ -1,0 +1,149 @@
+//! Which nodes a scenario's names stand for in one case.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
+use tokio::time::Instant;
+
+use super::plan::Plan;
+use crate::cluster::client::Access;
+use crate::cluster::{ClusterError, Command, Node};
+use crate::event::CaseInfo;
+use crate::scenario::{self, NamedNode, NodeRef, Nodes, Version};
+
+/// How long it may take until one member leads: an election takes seconds.
+const ELECTION: Duration = Duration::from_secs(30);
+
+/// From one look to the next.
+const PERIOD: Duration = Duration::from_millis(200);
+
+/// Chooses the nodes for the names in a scenario.
+#[derive(Debug, Clone)]
+pub struct Chooser {
+    /// The scenario's file in messages.
+    pub file: String,
+    /// Its bytes, which were read and found to be good.
+    pub text: Arc<[u8]>,
+    /// The variant to plan.
+    pub variant: String,
+    /// The version of Kubernetes to plan for.
+    pub version: Version,
+    /// The names.
+    pub named: Vec<NamedNode>,
+    /// Decides between several choices; see [`draw`].
+    pub draw: u64,
+}
+
+impl Chooser {
+    /// Chooses, and plans the case with these nodes.
+    ///
+    /// # Errors
+    /// If no member of etcd leads although one must, or the cluster has too few nodes.
+    pub(super) async fn choose(&self, access: &Access) -> Result<(Plan, Nodes), ClusterError> {
+        let leader = match scenario::needs_leader(&self.named) {
+            true => Some(etcd_leader(access).await?),
+            false => None,
+        };
+        let all = access.cluster().nodes().len();
+        let masters = access.masters().count();
+        let mut choices = scenario::choices(&self.named, masters, all - masters, leader);
+        if choices.is_empty() {
+            return Err(ClusterError::new("the cluster has no nodes for the scenario's names"));
+        }
+        let nodes = choices.swap_remove(index(self.draw, choices.len()));
+        let unplanned = |error| ClusterError::caused("plan the case with its nodes", error);
+        let chosen = scenario::load_with(&self.file, &self.text, nodes.clone())
+            .map_err(|error| unplanned(error.plain().into()))?;
+        let plan = Plan::new(&chosen, &self.variant, self.version)
+            .map_err(|error| unplanned(Box::<dyn std::error::Error + Send + Sync>::from(error)))?;
+        Ok((plan, nodes))
+    }
+}
+
+/// A number for one case, the same whenever the case and the run's seed are the same.
+pub fn draw(info: &CaseInfo) -> u64 {
+    let CaseInfo { seed, scenario, variant, repetition, .. } = info;
+    let text = format!("{seed} {scenario} {variant} {repetition}");
+    let hash = Sha256::digest(text.as_bytes());
+    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
+}
+
+fn index(draw: u64, count: usize) -> usize {
+    let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
+    usize::try_from(draw % count).unwrap_or(0)
+}
+
+/// The master whose etcd member says that it leads, once exactly one does.
+async fn etcd_leader(access: &Access) -> Result<NodeRef, ClusterError> {
+    let start = Instant::now();
+    loop {
+        let mut leaders = vec![];
+        for master in access.masters() {
+            if leads(&**master).await? {
+                leaders.push(master.id());
+            }
+        }
+        if let [leader] = leaders[..] {
+            return Ok(leader);
+        }
+        if start.elapsed() >= ELECTION {
+            let said = leaders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let said = if said.is_empty() { "none" } else { &said };
+            let context = format!("one etcd member must lead; after {ELECTION:?} it is {said}");
+            return Err(ClusterError::new(context));
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
+}
+
+/// Asks a member where kubeadm has it serve its metrics.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kubeadm/app/phases/etcd/local.go>
+async fn leads(master: &dyn Node) -> Result<bool, ClusterError> {
+    let ask = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:2381/metrics"];
+    let output = master.run(Command::new(ask)).await?;
+    Ok(output.code == 0 && says_leader(&output.text()))
+}
+
+fn says_leader(metrics: &str) -> bool {
+    metrics.lines().any(|line| line == "etcd_server_is_leader 1")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(seed: u64, repetition: usize) -> CaseInfo {
+        CaseInfo {
+            scenario: "s".into(),
+            variant: "v".into(),
+            provider: "lab".into(),
+            kubernetes: "1.34.4".into(),
+            repetition,
+            scenario_sha256: String::new(),
+            kernel: String::new(),
+            seed,
+        }
+    }
+
+    #[test]
+    fn a_case_is_drawn_alike_with_the_same_seed_and_not_with_others() {
+        assert_eq!(draw(&info(1, 1)), draw(&info(1, 1)));
+        let drawn: std::collections::BTreeSet<u64> =
+            (0..20).flat_map(|seed| (1..6).map(move |n| draw(&info(seed, n)))).collect();
+        assert_eq!(drawn.len(), 100);
+        let mut counts = [0; 3];
+        drawn.iter().for_each(|draw| counts[index(*draw, 3)] += 1);
+        assert!(counts.iter().all(|count| *count > 15), "{counts:?}");
+    }
+
+    #[test]
+    fn the_leader_says_so_in_its_metrics() {
+        let metrics = |leader| {
+            format!("# TYPE etcd_server_is_leader gauge\netcd_server_is_leader {leader}\n")
+        };
+        assert!(says_leader(&metrics(1)));
+        assert!(!says_leader(&metrics(0)));
+        assert!(!says_leader(""));
+    }
+}

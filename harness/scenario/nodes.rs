@@ -1,0 +1,218 @@
+//! Nodes that a scenario names instead of numbering them: any master, the one that leads etcd.
+//!
+//! A name can stand wherever a node can. Which node it is comes out when the cluster stands; the
+//! file is then read once more with these nodes, so that nobody else ever sees a name. So that this
+//! reading can't fail, every choice that could come out is tried when the file is loaded.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+
+use super::NodeRef;
+use super::problem::Finding;
+use super::read::{Fields, Reader, is_label};
+use super::tree::{Node, Value};
+
+/// Each name with its node.
+pub type Nodes = BTreeMap<String, NodeRef>;
+
+/// More names make too many choices to try them all.
+const MOST: usize = 4;
+
+/// A node that a scenario names.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct NamedNode {
+    /// The name.
+    pub name: String,
+    /// Which nodes it may be.
+    pub pick: Pick,
+    /// Names of other nodes that it must not be.
+    pub not: Vec<String>,
+}
+
+/// Which nodes a name may stand for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Pick {
+    /// The master whose etcd member leads when the steady state begins.
+    LeadsEtcd,
+    /// Any other master.
+    FollowsEtcd,
+    /// Any master.
+    AnyMaster,
+    /// Any worker.
+    AnyWorker,
+}
+
+impl std::fmt::Display for NamedNode {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self.pick {
+            Pick::LeadsEtcd => "the master that leads etcd",
+            Pick::FollowsEtcd => "any master that does not lead etcd",
+            Pick::AnyMaster => "any master",
+            Pick::AnyWorker => "any worker",
+        })?;
+        if !self.not.is_empty() {
+            write!(f, ", but not {}", self.not.join(" nor "))?;
+        }
+        Ok(())
+    }
+}
+
+/// Whether somebody must look which master leads etcd.
+pub fn needs_leader(named: &[NamedNode]) -> bool {
+    named.iter().any(|node| matches!(node.pick, Pick::LeadsEtcd | Pick::FollowsEtcd))
+}
+
+/// Every choice of nodes that meets what the names ask for, in a fixed order. Without a `leader`
+/// any master may lead etcd.
+pub fn choices(
+    named: &[NamedNode],
+    masters: usize,
+    workers: usize,
+    leader: Option<NodeRef>,
+) -> Vec<Nodes> {
+    let masters: Vec<_> = (1..=masters).map(NodeRef::Master).collect();
+    let workers: Vec<_> = (1..=workers).map(NodeRef::Worker).collect();
+    let leaders = match leader {
+        Some(leader) => vec![leader],
+        None if needs_leader(named) => masters.clone(),
+        None => vec![NodeRef::Master(1)],
+    };
+    let mut all = vec![];
+    for leader in leaders {
+        let mut some = vec![Nodes::new()];
+        for node in named {
+            let candidates = match node.pick {
+                Pick::AnyWorker => &workers,
+                _ => &masters,
+            };
+            let fits = |candidate: &&NodeRef| match node.pick {
+                Pick::LeadsEtcd => **candidate == leader,
+                Pick::FollowsEtcd => **candidate != leader,
+                Pick::AnyMaster | Pick::AnyWorker => true,
+            };
+            let with = |nodes: &Nodes, candidate: &NodeRef| {
+                let mut nodes = nodes.clone();
+                nodes.insert(node.name.clone(), *candidate);
+                nodes
+            };
+            some = some
+                .iter()
+                .flat_map(|nodes| candidates.iter().filter(fits).map(|c| with(nodes, c)))
+                .collect();
+        }
+        some.retain(|nodes| named.iter().all(|node| is_apart(node, nodes)));
+        all.extend(some);
+    }
+    all
+}
+
+fn is_apart(node: &NamedNode, nodes: &Nodes) -> bool {
+    node.not.iter().all(|other| nodes.get(other) != nodes.get(&node.name))
+}
+
+/// A choice in words: `lost = master-1, peer = master-2`.
+pub fn words(nodes: &Nodes) -> String {
+    nodes.iter().map(|(name, node)| format!("{name} = {node}")).collect::<Vec<_>>().join(", ")
+}
+
+/// Reads `nodes`, and takes the first choice for the rest of the file.
+pub(super) fn named(reader: &mut Reader, node: &Node) -> Option<Vec<NamedNode>> {
+    let Value::Map(entries) = &node.value else {
+        return reader.mistyped(node, "names with nodes, such as `lost: {leads: etcd}`");
+    };
+    let found = reader.found();
+    let names: Vec<&str> = entries.iter().map(|entry| entry.key.as_str()).collect();
+    if names.len() > MOST {
+        let message = format!("{} nodes are named", names.len());
+        return reader.wrong(node, message, format!("name at most {MOST}"));
+    }
+    let mut named = vec![];
+    for entry in entries {
+        if !is_label(&entry.key) {
+            let message = format!("`{}` is not a name", entry.key);
+            let help = "write lower-case letters, digits and dashes";
+            reader.report(Finding::new(entry.key_span, message).help(help));
+        }
+        named.extend(one(reader, &entry.value, &entry.key, &names));
+    }
+    (reader.found() == found).then_some(named)
+}
+
+fn one(reader: &mut Reader, node: &Node, name: &str, names: &[&str]) -> Option<NamedNode> {
+    const ETCD: [(&str, ()); 1] = [("etcd", ())];
+    const ROLES: [(&str, Pick); 2] = [("masters", Pick::AnyMaster), ("workers", Pick::AnyWorker)];
+    let mut fields = Fields::of(reader, node, "a named node")?;
+    let [leads, follows, any] = ["leads", "notLeads", "any"].map(|field| fields.get(field));
+    let not = fields.get("not");
+    let pick = match (leads, follows, any) {
+        (Some(node), None, None) => reader.word(node, &ETCD).map(|()| Pick::LeadsEtcd),
+        (None, Some(node), None) => reader.word(node, &ETCD).map(|()| Pick::FollowsEtcd),
+        (None, None, Some(node)) => reader.word(node, &ROLES),
+        _ => {
+            let help = "write one of `leads: etcd`, `notLeads: etcd`, `any: masters` and \
+                        `any: workers`";
+            fields.lacks(reader, "it must be said in one way which node this is", help);
+            None
+        }
+    };
+    let not = match not {
+        None => Some(vec![]),
+        Some(node) => others(reader, node, name, names),
+    };
+    fields.end(reader);
+    Some(NamedNode { name: name.to_owned(), pick: pick?, not: not? })
+}
+
+/// Reads the names of other nodes: one, or a list.
+fn others(reader: &mut Reader, node: &Node, own: &str, names: &[&str]) -> Option<Vec<String>> {
+    let read: Vec<(String, &Node)> = match &node.value {
+        Value::List(items) => {
+            items.iter().filter_map(|item| Some((reader.line(item)?, item))).collect()
+        }
+        _ => vec![(reader.line(node)?, node)],
+    };
+    for (name, node) in &read {
+        if name == own || !names.contains(&name.as_str()) {
+            let message = format!("no other node is called `{name}`");
+            reader.report(Finding::new(node.span, message).help("name another node of this map"));
+        }
+    }
+    Some(read.into_iter().map(|(name, _)| name).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn node(name: &str, pick: Pick, not: &[&str]) -> NamedNode {
+        NamedNode { name: name.into(), pick, not: not.iter().map(ToString::to_string).collect() }
+    }
+
+    #[test]
+    fn every_choice_meets_what_is_asked_for() {
+        let named = [
+            node("lost", Pick::LeadsEtcd, &[]),
+            node("peer", Pick::AnyMaster, &["lost"]),
+            node("from", Pick::AnyWorker, &[]),
+        ];
+        let all = choices(&named, 3, 2, None);
+        assert_eq!(all.len(), 3 * 2 * 2);
+        assert!(all.iter().all(|nodes| nodes["lost"] != nodes["peer"]));
+        let with = choices(&named, 3, 2, Some(NodeRef::Master(2)));
+        assert_eq!(with.len(), 4);
+        assert!(with.iter().all(|nodes| nodes["lost"] == NodeRef::Master(2)));
+        let follows = choices(&[node("x", Pick::FollowsEtcd, &[])], 3, 0, Some(NodeRef::Master(1)));
+        assert_eq!(follows.iter().map(words).collect::<Vec<_>>(), ["x = master-2", "x = master-3"]);
+    }
+
+    #[test]
+    fn what_can_not_be_has_no_choice() {
+        assert!(choices(&[node("x", Pick::AnyWorker, &[])], 3, 0, None).is_empty());
+        let two = [node("x", Pick::AnyMaster, &["y"]), node("y", Pick::AnyMaster, &[])];
+        assert!(choices(&two, 1, 0, None).is_empty());
+        assert!(choices(&[node("x", Pick::FollowsEtcd, &[])], 1, 0, None).is_empty());
+        assert_eq!(choices(&[], 3, 1, None), [Nodes::new()]);
+    }
+}
