@@ -7,6 +7,9 @@ use std::fmt::Write as _;
 use outage::scenario::{BUILTIN, Fault, Only, Probe, Scenario, Step, Tally, Timing, builtin, load};
 use proptest::prelude::*;
 
+#[path = "scenario/probes.rs"]
+mod probes;
+
 const GOOD: &str = include_str!("../scenarios/stopped-apiserver.yaml");
 
 /// A small valid scenario, to be broken by each test in one way.

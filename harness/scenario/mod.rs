@@ -8,6 +8,7 @@
 
 mod builtin;
 mod document;
+mod expression;
 mod fault;
 mod history;
 mod probe;
@@ -17,6 +18,8 @@ mod tree;
 mod types;
 
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
+pub use expression::Expression;
+pub use probe::*;
 pub use problem::{LoadError, Problem};
 pub use types::*;
 
