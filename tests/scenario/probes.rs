@@ -29,9 +29,16 @@ fn probes_of_objects_and_logs() {
         object("cel: 'object == null'"),
         object("labels: {}, cel: 'size(objects) == 0'"),
         object("labels: [a], cel: 'size(objects) == 0'"),
-        object(
-            "name: kube-scheduler, cel: |\n          object.spec.x == 1 &&\n          object.spec ==\n       ",
-        ),
+        "object:
+          apiVersion: v1
+          kind: Node
+          name: a
+          through: {master: 1}
+          cel: |
+            object.spec.x == 1 &&
+            object.spec ==
+      within: 10s"
+            .into(),
         event("involved: {kind: Pod, name: a}"),
         event("involved: {kind: Pod}, reason: Failed"),
         event("involved: {node: {master: 7}}, reason: Failed"),
