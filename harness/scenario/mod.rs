@@ -9,6 +9,7 @@
 mod addon;
 mod builtin;
 mod document;
+mod expression;
 mod fault;
 mod history;
 mod nodes;
@@ -21,7 +22,9 @@ mod versions;
 
 pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
+pub use expression::Expression;
 pub use nodes::{NamedNode, Nodes, Pick, choices, needs_leader, words as node_words};
+pub use probe::*;
 pub use problem::{LoadError, Problem};
 pub use types::*;
 pub use versions::{Version, VersionRange, Versions};

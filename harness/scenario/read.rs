@@ -20,6 +20,9 @@ pub(super) struct Reader {
     pub(super) variants: Option<Vec<String>>,
     /// The nodes that names stand for; nothing if the names could not be read.
     pub(super) nodes: Option<Nodes>,
+    /// Whether some probe writes, and where the first is that reads back what was written.
+    pub(super) writes: bool,
+    pub(super) written: Option<(usize, usize)>,
 }
 
 /// A way to read a field's value.
@@ -28,7 +31,15 @@ pub(super) type Read<T> = fn(&mut Reader, &Node) -> Option<T>;
 impl Reader {
     /// With nodes that were chosen for the names of the file, if they were.
     pub(super) fn new(findings: Vec<Finding>, nodes: Option<Nodes>) -> Self {
-        Self { findings, masters: None, workers: None, variants: None, nodes }
+        Self {
+            findings,
+            masters: None,
+            workers: None,
+            variants: None,
+            nodes,
+            writes: false,
+            written: None,
+        }
     }
 
     pub(super) fn into_findings(self) -> Vec<Finding> {
