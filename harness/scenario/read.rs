@@ -20,6 +20,8 @@ pub(super) struct Reader {
     pub(super) variants: Option<Vec<String>>,
     /// The nodes that names stand for; nothing if the names could not be read.
     pub(super) nodes: Option<Nodes>,
+    /// Every choice of nodes for these names.
+    pub(super) choices: Vec<Nodes>,
 }
 
 /// A way to read a field's value.
@@ -28,11 +30,12 @@ pub(super) type Read<T> = fn(&mut Reader, &Node) -> Option<T>;
 impl Reader {
     /// With nodes that were chosen for the names of the file, if they were.
     pub(super) fn new(findings: Vec<Finding>, nodes: Option<Nodes>) -> Self {
-        Self { findings, masters: None, workers: None, variants: None, nodes }
+        Self { findings, masters: None, workers: None, variants: None, nodes, choices: vec![] }
     }
 
-    pub(super) fn into_findings(self) -> Vec<Finding> {
-        self.findings
+    /// What was found, and every choice of nodes.
+    pub(super) fn end(self) -> (Vec<Finding>, Vec<Nodes>) {
+        (self.findings, self.choices)
     }
 
     /// How much was found so far.
