@@ -147,6 +147,11 @@ impl Primitive for SettingsChange {
         RESTART * u32::try_from(self.on.len()).unwrap_or(u32::MAX).saturating_add(1)
     }
 
+    /// For the kubelet a changed manifest is another pod: it counts no restart.
+    fn spends(&self) -> bool {
+        false
+    }
+
     fn before<'a>(
         &'a self,
         access: &'a Access,

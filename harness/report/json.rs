@@ -40,6 +40,7 @@ struct RepeatedJson {
 
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
+#[expect(clippy::struct_field_names, reason = "a unit belongs to each name of the report")]
 struct SpreadJson {
     median_seconds: f64,
     least_seconds: f64,

@@ -1,5 +1,6 @@
 //! A scenario told step by step, in words; nothing is run.
 
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
 use super::plan::{Act, Plan, PlanError, timing_words};
@@ -75,6 +76,7 @@ fn steps(out: &mut String, plan: &Plan) {
     };
     step(out, "The steady state holds, all of it at one moment, or the case is INVALID:");
     expectations(out, plan, plan.steady.clone());
+    let mut in_place = BTreeSet::new();
     for (index, block) in plan.blocks.iter().enumerate() {
         let not_yet = plan.not_yet(index);
         if !block.acts.is_empty() && !not_yet.is_empty() {
@@ -84,6 +86,10 @@ fn steps(out: &mut String, plan: &Plan) {
             }
         }
         for act in &block.acts {
+            match act {
+                Act::Inject(action) => in_place.insert(*action),
+                Act::Revert(action) => in_place.remove(action),
+            };
             let (verb, action) = match act {
                 Act::Inject(action) if plan.actions[*action].remedy => ("Remedy", *action),
                 Act::Inject(action) => ("Inject", *action),
@@ -97,11 +103,13 @@ fn steps(out: &mut String, plan: &Plan) {
             step(out, if phase == Some(Phase::Detect) { "Detect:" } else { "Recover:" });
             expectations(out, plan, stage.clone());
         }
-        if !block.stages.is_empty() {
+        if !block.stages.is_empty() && !in_place.is_empty() {
             step(out, "What is in place is proven again, or the case is INCONCLUSIVE");
         }
     }
-    step(out, "What is still in place is taken back, the last first, and each is verified");
+    if !in_place.is_empty() {
+        step(out, "What is still in place is taken back, the last first, and each is verified");
+    }
 }
 
 fn expectations(out: &mut String, plan: &Plan, ids: std::ops::Range<usize>) {

@@ -43,6 +43,15 @@ enum State {
     Ended,
 }
 
+/// Whether the case is to end before its time.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Ending {
+    Not,
+    CutShort,
+    /// By the user, who does not want to wait.
+    Interrupted,
+}
+
 /// What is known of an action that was begun and not taken back.
 #[derive(Debug, Clone, Copy, Default)]
 struct InPlace {
@@ -65,8 +74,7 @@ pub struct Machine {
     issued: Option<Duration>,
     uncertainty: Duration,
     phase: Option<Phase>,
-    ending: bool,
-    interrupted: bool,
+    ending: Ending,
     /// Whether a case before this one ran on the cluster.
     reused: bool,
     /// For tests alone: a failure ends nothing.
@@ -91,8 +99,7 @@ impl Machine {
             issued: None,
             uncertainty: Duration::ZERO,
             phase: None,
-            ending: false,
-            interrupted: false,
+            ending: Ending::Not,
             reused: false,
             exhaustive: false,
             findings: Findings::default(),
@@ -160,11 +167,10 @@ impl Machine {
             Input::DiedUnasked { process, status, log } => {
                 let reason = format!("{process} died unasked: {status}");
                 self.emit(What::DiedUnasked { process, status, log });
-                self.cut_short(now, reason);
+                self.cut_short(now, Ending::CutShort, reason);
             }
             Input::Interrupted => {
-                self.interrupted = true;
-                self.cut_short(now, "interrupted".to_owned());
+                self.cut_short(now, Ending::Interrupted, "interrupted".to_owned());
             }
             Input::Tick => {}
         }
@@ -312,10 +318,10 @@ impl Machine {
 
     /// The change of this index is done: the next one, unless the case is to end.
     fn next_act(&mut self, now: Duration, index: usize) {
-        if self.ending {
-            self.undo(now);
-        } else {
+        if self.ending == Ending::Not {
             self.act(now, index + 1);
+        } else {
+            self.undo(now);
         }
     }
 
@@ -353,7 +359,7 @@ impl Machine {
     fn observer_failed(&mut self, now: Duration, id: usize, why: &str) {
         if self.observed.contains(&id) {
             let name = self.plan.expectations[id].name.clone();
-            self.cut_short(now, format!("\"{name}\" can't be observed: {why}"));
+            self.cut_short(now, Ending::CutShort, format!("\"{name}\" can't be observed: {why}"));
         }
     }
 
@@ -510,6 +516,8 @@ fn trackers(plan: &Plan) -> Vec<Tracker> {
 mod ending;
 #[cfg(test)]
 mod properties;
+#[cfg(test)]
+mod sim;
 mod steady;
 #[cfg(test)]
 mod tests;

@@ -41,9 +41,10 @@ impl Chooser {
     /// # Errors
     /// If no member of etcd leads although one must, or the cluster has too few nodes.
     pub(super) async fn choose(&self, access: &Access) -> Result<(Plan, Nodes), ClusterError> {
-        let leader = match scenario::needs_leader(&self.named) {
-            true => Some(etcd_leader(access).await?),
-            false => None,
+        let leader = if scenario::needs_leader(&self.named) {
+            Some(etcd_leader(access).await?)
+        } else {
+            None
         };
         let all = access.cluster().nodes().len();
         let masters = access.masters().count();
@@ -133,7 +134,9 @@ mod tests {
             (0..20).flat_map(|seed| (1..6).map(move |n| draw(&info(seed, n)))).collect();
         assert_eq!(drawn.len(), 100);
         let mut counts = [0; 3];
-        drawn.iter().for_each(|draw| counts[index(*draw, 3)] += 1);
+        for draw in drawn {
+            counts[index(draw, 3)] += 1;
+        }
         assert!(counts.iter().all(|count| *count > 15), "{counts:?}");
     }
 

@@ -87,6 +87,9 @@ pub(super) struct Job {
     pub(super) options: ClusterOptions,
 }
 
+/// Where a case leaves the one that goes on with its cluster.
+type Slot = Arc<Mutex<Option<Job>>>;
+
 /// What all workers of a run share.
 struct Shared<'a> {
     queue: Arc<Queue>,
@@ -156,13 +159,8 @@ impl Session {
         for (at, chosen) in self.chosen.iter().enumerate() {
             for variant in &chosen.variants {
                 let info = self.info(at, *variant, 0);
-                let repetitions = match self.repeat {
-                    Some(repeat) => 1..=repeat,
-                    None => {
-                        let next = self.past.next_repetition(&info);
-                        next..=next
-                    }
-                };
+                let next = self.past.next_repetition(&info);
+                let repetitions = self.repeat.map_or(next..=next, |repeat| 1..=repeat);
                 for repetition in repetitions {
                     let info = CaseInfo { repetition, ..info.clone() };
                     if self.past.has(&info) {
@@ -258,11 +256,7 @@ impl Session {
     }
 
     /// The case, and where the one will be that goes on with its cluster.
-    fn case(
-        &self,
-        job: &Job,
-        shared: &Shared<'_>,
-    ) -> Result<(Case, Arc<Mutex<Option<Job>>>), SessionError> {
+    fn case(&self, job: &Job, shared: &Shared<'_>) -> Result<(Case, Slot), SessionError> {
         let info = self.info(job.chosen, job.variant, job.repetition);
         let plan = self.plan(job)?;
         let chosen = &self.chosen[job.chosen];

@@ -114,7 +114,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         let finding = Finding::new(span, "nothing is ever written that could be read back");
         reader.report(finding.help("add an expectation with the probe `writes` before this one"));
     }
-    let (steps, (_, steps_node)) = (steps?, steps_node?);
+    let (steps, ((), steps_node)) = (steps?, steps_node?);
     let of = cluster.as_ref().map(|cluster| cluster.versions.clone()).unwrap_or_default();
     history::check(reader, &of, &steps, variants_node.unwrap_or(steps_node));
     let steps = steps.into_iter().flatten().map(|(step, _)| step).collect();
@@ -136,8 +136,8 @@ fn named_nodes(reader: &mut Reader, fields: &mut Fields) -> Option<Vec<NamedNode
     let node = fields.get("nodes");
     let named = node.map_or(Some(vec![]), |node| nodes::named(reader, node))?;
     if reader.nodes.is_none() {
-        let all = choices(&named, reader.masters?, reader.workers?, None);
-        reader.nodes = all.into_iter().next();
+        reader.choices = choices(&named, reader.masters?, reader.workers?, None);
+        reader.nodes = reader.choices.first().cloned();
         if reader.nodes.is_none() {
             let help = "allow more nodes, or set `spec.cluster.masters` and `workers`";
             return reader.wrong(node?, "no nodes of the cluster can have all these names", help);

@@ -30,15 +30,15 @@ pub(super) fn check(
     let mut bounds: BTreeSet<Version> = read().flat_map(bounds).chain(versions.bounds()).collect();
     bounds.insert([0; 3]);
     bounds.retain(|version| versions.covers(*version));
-    let several = bounds.len() > 1;
-    for version in bounds {
+    let said = |[major, minor, patch]: Version| format!("{major}.{minor}.{patch}");
+    for version in &bounds {
         let found = reader.found();
-        let [major, minor, patch] = version;
-        let on = match several {
-            true if version == [0; 3] => ", on old versions".to_owned(),
-            true => format!(", on version {major}.{minor}.{patch}"),
-            false => String::new(),
+        let on = match bounds.iter().find(|later| *later > version) {
+            Some(later) if *version == [0; 3] => format!(", on versions before {}", said(*later)),
+            None if bounds.len() == 1 => String::new(),
+            _ => format!(", on version {}", said(*version)),
         };
+        let version = *version;
         let mut history = History { version, on, variants: BTreeMap::new(), incomplete: false };
         for step in steps {
             match step {
@@ -135,7 +135,7 @@ impl History {
         if !taken.is_empty() {
             let message =
                 format!("an earlier action is called `{name}`, too{}", self.of(&taken, all.len()));
-            let help = "give it another name, or limit one of them with `only`";
+            let help = format!("give it another name, or limit one of them with {}", self.only());
             reader.report(Finding::new(field(node, "name").span, message).help(help));
         }
     }
@@ -157,7 +157,7 @@ impl History {
             let known = self.variants.values().flat_map(|past| past.actions.keys());
             let known: Vec<_> = known.map(String::as_str).collect();
             let help = match nearest(name, known.iter().copied()) {
-                Some(near) if near == name => "limit this revert with `only`".to_owned(),
+                Some(near) if near == name => format!("limit this revert with {}", self.only()),
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "name an action of an earlier `inject` or `remedy`".to_owned(),
             };
@@ -183,9 +183,9 @@ impl History {
         if !early.is_empty() && !self.incomplete {
             let all = reader.variants.as_ref().map_or(0, Vec::len);
             let finding = Finding::new(node.span, format!("{message}{}", self.of(&early, all)));
-            reader.report(
-                finding.help("put it after the step that causes it, or limit it with `only`"),
-            );
+            let only = self.only();
+            let help = format!("put it after the step that causes it, or limit it with {only}");
+            reader.report(finding.help(help));
         }
     }
 
@@ -202,8 +202,13 @@ impl History {
             };
             let message = format!("{message}{}", self.of(&[variant], all.len()));
             let finding = Finding::new(item(node, variant).span, message);
-            reader.report(finding.help(format!("{help}, or extend its `only`")));
+            reader.report(finding.help(format!("{help}, or extend its {}", self.only())));
         }
+    }
+
+    /// By what a step is limited.
+    fn only(&self) -> &'static str {
+        if self.on.is_empty() { "`only`" } else { "`only` or `versions`" }
     }
 
     /// Which variants a message is about, if the file has several, and which version.

@@ -43,18 +43,28 @@ const MAX_BYTES: usize = 1024 * 1024;
 /// reading and come alone.
 pub fn load(name: &str, text: &[u8]) -> Result<Scenario, LoadError> {
     let (text, root) = parse(name, text)?;
-    let scenario = read(name, text, &root, None)?;
-    let ClusterNeeds { masters, workers, .. } = scenario.cluster;
-    // The first choice is the one that was read with.
-    for nodes in choices(&scenario.nodes, masters, workers, None).into_iter().skip(1) {
-        let when = nodes::words(&nodes);
-        let (_, findings) = try_read(&root, Some(nodes));
+    let first = Reading::new(&root, None);
+    let mut rest = first.choices.iter().skip(1);
+    let when = |findings: Vec<Finding>, nodes| {
+        findings.into_iter().map(|finding| finding.when(&nodes::words(nodes))).collect()
+    };
+    if !first.findings.is_empty() {
+        // What is wrong with any nodes has nothing to do with them.
+        let is_good = |nodes: &Nodes| Reading::new(&root, Some(nodes.clone())).findings.is_empty();
+        let findings = if rest.any(is_good) {
+            when(first.findings, &first.choices[0])
+        } else {
+            first.findings
+        };
+        return Err(LoadError::new(name, text, findings));
+    }
+    for nodes in rest {
+        let findings = Reading::new(&root, Some(nodes.clone())).findings;
         if !findings.is_empty() {
-            let findings = findings.into_iter().map(|finding| finding.when(&when)).collect();
-            return Err(LoadError::new(name, text, findings));
+            return Err(LoadError::new(name, text, when(findings, nodes)));
         }
     }
-    Ok(scenario)
+    first.scenario(name, text)
 }
 
 /// Reads a scenario that [`load`] accepted, with the nodes that were chosen for its names.
@@ -63,7 +73,7 @@ pub fn load(name: &str, text: &[u8]) -> Result<Scenario, LoadError> {
 /// As [`load`].
 pub fn load_with(name: &str, text: &[u8], nodes: Nodes) -> Result<Scenario, LoadError> {
     let (text, root) = parse(name, text)?;
-    read(name, text, &root, Some(nodes))
+    Reading::new(&root, Some(nodes)).scenario(name, text)
 }
 
 /// The file's text and its values, with the problems of its form.
@@ -73,22 +83,29 @@ fn parse<'a>(name: &str, text: &'a [u8]) -> Result<(&'a str, tree::Parsed), Load
     Ok((text, parsed))
 }
 
-fn read(
-    name: &str,
-    text: &str,
-    parsed: &tree::Parsed,
-    nodes: Option<Nodes>,
-) -> Result<Scenario, LoadError> {
-    match try_read(parsed, nodes) {
-        (Some(scenario), findings) if findings.is_empty() => Ok(scenario),
-        (_, findings) => Err(LoadError::new(name, text, findings)),
-    }
+/// One reading of a file, with one choice of nodes for its names.
+struct Reading {
+    scenario: Option<Scenario>,
+    findings: Vec<Finding>,
+    /// The choices that there are; the first was taken if none was given.
+    choices: Vec<Nodes>,
 }
 
-fn try_read(parsed: &tree::Parsed, nodes: Option<Nodes>) -> (Option<Scenario>, Vec<Finding>) {
-    let mut reader = Reader::new(parsed.duplicate_keys.clone(), nodes);
-    let scenario = document::scenario(&mut reader, &parsed.root);
-    (scenario, reader.into_findings())
+impl Reading {
+    fn new(parsed: &tree::Parsed, nodes: Option<Nodes>) -> Self {
+        let mut reader = Reader::new(parsed.duplicate_keys.clone(), nodes);
+        let scenario = document::scenario(&mut reader, &parsed.root);
+        let (findings, choices) = reader.end();
+        Self { scenario, findings, choices }
+    }
+
+    fn scenario(self, name: &str, text: &str) -> Result<Scenario, LoadError> {
+        let fail = |findings| LoadError::new(name, text, findings);
+        match self.scenario {
+            Some(scenario) if self.findings.is_empty() => Ok(scenario),
+            _ => Err(fail(self.findings)),
+        }
+    }
 }
 
 /// The file as text without a byte order mark, if it can be a scenario at all.

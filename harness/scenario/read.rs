@@ -20,6 +20,8 @@ pub(super) struct Reader {
     pub(super) variants: Option<Vec<String>>,
     /// The nodes that names stand for; nothing if the names could not be read.
     pub(super) nodes: Option<Nodes>,
+    /// Every choice of nodes for these names.
+    pub(super) choices: Vec<Nodes>,
     /// Whether some probe writes, and where the first is that reads back what was written.
     pub(super) writes: bool,
     pub(super) written: Option<(usize, usize)>,
@@ -37,13 +39,15 @@ impl Reader {
             workers: None,
             variants: None,
             nodes,
+            choices: vec![],
             writes: false,
             written: None,
         }
     }
 
-    pub(super) fn into_findings(self) -> Vec<Finding> {
-        self.findings
+    /// What was found, and every choice of nodes.
+    pub(super) fn end(self) -> (Vec<Finding>, Vec<Nodes>) {
+        (self.findings, self.choices)
     }
 
     /// How much was found so far.

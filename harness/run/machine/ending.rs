@@ -3,22 +3,23 @@
 
 use std::time::Duration;
 
-use super::{Machine, State};
+use super::{Ending, Machine, State};
 use crate::event::{ActionState, Phase, What};
 use crate::run::plan::Act;
 use crate::run::step::Action;
 
 impl Machine {
     /// Something ends the case early: at once, unless a change is under way, which is waited for.
-    pub(super) fn cut_short(&mut self, now: Duration, reason: String) {
+    pub(super) fn cut_short(&mut self, now: Duration, ending: Ending, reason: String) {
         if matches!(self.state, State::TearingDown | State::Ended) {
             return;
         }
-        let first = !std::mem::replace(&mut self.ending, true);
+        let first = self.ending == Ending::Not;
+        self.ending = self.ending.max(ending);
         self.findings.invalid.push(reason);
         match self.state {
             State::Provision if first => self.out.push_back(Action::AbandonProvision),
-            State::Collecting if self.interrupted => self.begin_undo(now),
+            State::Collecting if self.ending == Ending::Interrupted => self.begin_undo(now),
             State::Provision | State::Acting(_) | State::Collecting | State::Undoing => {}
             _ => self.undo(now),
         }
@@ -33,7 +34,7 @@ impl Machine {
             tracker.give_up();
         }
         self.tell(0..self.trackers.len());
-        if self.findings.is_clean() || self.interrupted {
+        if self.findings.is_clean() || self.ending == Ending::Interrupted {
             return self.begin_undo(now);
         }
         self.state = State::Collecting;

@@ -3,7 +3,7 @@
 
 use proptest::prelude::*;
 
-use super::tests::{Sim, change, expect, plan, secs};
+use super::sim::{Sim, change, expect, plan, secs};
 use super::*;
 use crate::event::Outcome;
 use crate::run::tracker::Seen;

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use super::{Machine, State, trackers};
+use super::{Ending, Machine, State, trackers};
 use crate::event::{Phase, What};
 use crate::run::step::{Action, Stands};
 use crate::scenario::NodeRef;
@@ -11,7 +11,7 @@ use crate::scenario::NodeRef;
 impl Machine {
     pub(super) fn cluster_failed(&mut self, why: &str) {
         if self.state == State::Provision {
-            if !self.ending {
+            if self.ending == Ending::Not {
                 self.findings.invalid.push(format!("there is no cluster: {why}"));
             }
             self.end();
@@ -35,7 +35,7 @@ impl Machine {
     }
 
     fn enter_steady_state(&mut self, now: Duration) {
-        if self.ending {
+        if self.ending != Ending::Not {
             return self.undo(now);
         }
         self.state = State::Steady { since: now };
