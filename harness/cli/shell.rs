@@ -8,7 +8,7 @@ use super::Failure;
 use crate::cluster::lab;
 
 /// Opens a shell on a node of the cluster that `outage up` or `outage run --keep` keeps. `KUBECONFIG`
-/// is set, and kubectl, ctr, kubeadm and etcdctl are on the PATH.
+/// is set, and kubectl, crictl, ctr, kubeadm and etcdctl are on the PATH.
 #[derive(Debug, Args)]
 pub(super) struct Shell {
     /// The node

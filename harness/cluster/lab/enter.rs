@@ -18,7 +18,7 @@ use crate::cluster::ClusterError;
 pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
 
 /// Opens a shell on a node of the running lab that was started last: `KUBECONFIG` is set, and
-/// `kubectl`, `ctr`, `kubeadm` and `etcdctl` are on the `PATH`. To be called before any thread
+/// `kubectl`, `crictl`, `ctr`, `kubeadm` and `etcdctl` are on the `PATH`. To be called before any thread
 /// exists. Returns the shell's exit code.
 ///
 /// # Errors
