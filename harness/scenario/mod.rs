@@ -17,6 +17,9 @@ mod tree;
 mod types;
 
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
+pub use fault::{
+    Apply, ContainerNameTaken, Delete, NameHolder, ObjectRef, Patch, PatchStrategy, Scale,
+};
 pub use problem::{LoadError, Problem};
 pub use types::*;
 
