@@ -9,6 +9,9 @@ use outage::scenario::{
 };
 use proptest::prelude::*;
 
+#[path = "scenario/probes.rs"]
+mod probes;
+
 const GOOD: &str = include_str!("../scenarios/stopped-apiserver.yaml");
 
 /// A small valid scenario, to be broken by each test in one way.

@@ -7,16 +7,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{Request, Uri};
-use http_body_util::{BodyExt, Empty, Limited};
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls;
 
+use super::ledger::Ledger;
 use super::{Cluster, ClusterError};
 use crate::scenario::NodeRef;
 
@@ -38,7 +40,19 @@ pub enum Vantage {
     Node(NodeRef),
 }
 
-/// What came of one HTTPS request.
+/// How a server is spoken to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speech {
+    /// By TLS, its certificate verified against the cluster's CA for the address that is asked.
+    Verified,
+    /// By TLS, its certificate not verified: components without a certificate of the cluster's CA
+    /// sign their own. Only for a node's own loopback, where nobody else can answer.
+    SelfSigned,
+    /// Without TLS.
+    Plain,
+}
+
+/// What came of one request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// The server answered.
@@ -73,6 +87,9 @@ pub struct Access {
     cluster: Arc<dyn Cluster>,
     config: kube::Config,
     tls: Arc<rustls::ClientConfig>,
+    /// The same without verification.
+    trusting: Arc<rustls::ClientConfig>,
+    ledger: Arc<Ledger>,
 }
 
 impl fmt::Debug for Access {
@@ -98,10 +115,19 @@ impl Access {
         // something to see, not to ask again about.
         config.proxy_url = None;
         config.default_retry = false;
-        let tls = config
-            .rustls_client_config()
-            .map_err(|e| ClusterError::caused("the administrator's certificates", e))?;
-        Ok(Self { cluster, config, tls: Arc::new(tls) })
+        let tls = |config: &kube::Config| {
+            let unusable = |e| ClusterError::caused("the administrator's certificates", e);
+            config.rustls_client_config().map(Arc::new).map_err(unusable)
+        };
+        let mut trusting = config.clone();
+        trusting.accept_invalid_certs = true;
+        let (tls, trusting) = (tls(&config)?, tls(&trusting)?);
+        Ok(Self { cluster, config, tls, trusting, ledger: Arc::default() })
+    }
+
+    /// What the cluster has acknowledged so far, to whoever works with this access.
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
     }
 
     /// The cluster.
@@ -159,54 +185,43 @@ impl Access {
         path: &str,
         limit: Duration,
     ) -> Result<Answer, ClusterError> {
-        let asking = async {
-            Ok(match self.connect(from, to, limit).await? {
-                Ok(stream) => self.exchange(stream, to, path).await.unwrap_or_else(|why| why),
-                Err(error) => answer_of(&error),
-            })
-        };
-        tokio::time::timeout(limit, asking).await.unwrap_or(Ok(Answer::TimedOut))
+        let request = Request::get(path).body(Full::default());
+        let request = request.map_err(|e| ClusterError::caused(format!("ask for {path}"), e))?;
+        self.ask(from, to, Speech::Verified, request, limit).await
     }
 
-    /// The request and its answer on a connection that stands. The error is an answer, too.
-    async fn exchange(
+    /// One request as the administrator, on a connection of its own. It is never repeated.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub async fn ask(
         &self,
-        stream: TcpStream,
+        from: Vantage,
         to: SocketAddr,
-        path: &str,
-    ) -> Result<Answer, Answer> {
-        let broken = |error: &dyn std::error::Error| Answer::Broken(words(error));
-        let name = rustls::pki_types::ServerName::IpAddress(to.ip().into());
-        let tls = TlsConnector::from(Arc::clone(&self.tls))
-            .connect(name, stream)
-            .await
-            .map_err(|error| answer_of(&error))?;
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls))
-            .await
-            .map_err(|error| broken(&error))?;
-        let request = Request::get(path)
-            .header(http::header::HOST, to.to_string())
-            .body(Empty::<Bytes>::new())
-            .map_err(|error| broken(&error))?;
-        let answering = async {
-            let response = sender.send_request(request).await.map_err(|error| broken(&error))?;
-            let code = response.status().as_u16();
-            let body = Limited::new(response.into_body(), LONGEST_ANSWER)
-                .collect()
-                .await
-                .map_err(|error| broken(&*error))?;
-            let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-            Ok(Answer::Status { code, body })
+        speech: Speech,
+        mut request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Answer, ClusterError> {
+        let host = http::HeaderValue::try_from(to.to_string())
+            .map_err(|e| ClusterError::caused(format!("the address {to}"), e))?;
+        request.headers_mut().insert(http::header::HOST, host);
+        let asking = async {
+            let stream = match self.connect(from, to, limit).await? {
+                Ok(stream) => stream,
+                Err(error) => return Ok(answer_of(&error)),
+            };
+            let tls = match speech {
+                Speech::Plain => return Ok(exchange(stream, request).await),
+                Speech::Verified => &self.tls,
+                Speech::SelfSigned => &self.trusting,
+            };
+            let name = rustls::pki_types::ServerName::IpAddress(to.ip().into());
+            match TlsConnector::from(Arc::clone(tls)).connect(name, stream).await {
+                Ok(stream) => Ok(exchange(stream, request).await),
+                Err(error) => Ok(answer_of(&error)),
+            }
         };
-        // The connection does the reading and writing; it ends with the answer at the latest.
-        let mut answering = std::pin::pin!(answering);
-        tokio::select! {
-            answer = &mut answering => answer,
-            ended = connection => match ended {
-                Ok(()) => answering.await,
-                Err(error) => Err(broken(&error)),
-            },
-        }
+        tokio::time::timeout(limit, asking).await.unwrap_or(Ok(Answer::TimedOut))
     }
 
     /// A Kubernetes client that asks this master's apiserver and no other, from beside the
@@ -237,6 +252,42 @@ impl Access {
         Ok(ClientBuilder::new(service, config.default_namespace.clone())
             .with_layer(&config.base_uri_layer())
             .build())
+    }
+}
+
+/// A request and its answer on a connection that stands.
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Answer
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send,
+{
+    let broken = |error: &dyn std::error::Error| Answer::Broken(words(error));
+    let (mut sender, connection) =
+        match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
+            Ok(made) => made,
+            Err(error) => return broken(&error),
+        };
+    let answering = async {
+        let response = match sender.send_request(request).await {
+            Ok(response) => response,
+            Err(error) => return broken(&error),
+        };
+        let code = response.status().as_u16();
+        match Limited::new(response.into_body(), LONGEST_ANSWER).collect().await {
+            Ok(body) => {
+                let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+                Answer::Status { code, body }
+            }
+            Err(error) => broken(&*error),
+        }
+    };
+    // The connection does the reading and writing; it ends with the answer at the latest.
+    let mut answering = std::pin::pin!(answering);
+    tokio::select! {
+        answer = &mut answering => answer,
+        ended = connection => match ended {
+            Ok(()) => answering.await,
+            Err(error) => broken(&error),
+        },
     }
 }
 

@@ -3,6 +3,7 @@
 
 pub mod client;
 pub mod lab;
+pub mod ledger;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
@@ -139,6 +140,15 @@ pub trait Node: Send + Sync + fmt::Debug {
 
     /// Starts or stops one of the programs that the node's init keeps running. Idempotent.
     fn service(&self, service: Service, run: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// What one of these programs has written to its log since a position that an earlier call
+    /// gave, and the position after it; nothing: from the log's present end. Works while the
+    /// machine is off, too.
+    fn log(
+        &self,
+        service: Service,
+        since: Option<u64>,
+    ) -> BoxFuture<'_, Result<(Vec<u8>, u64), ClusterError>>;
 
     /// Whether the machine is on: not when its power was cut, nor when it died by itself.
     fn powered(&self) -> bool;

@@ -6,11 +6,10 @@ use std::time::Duration;
 
 use futures::future::{BoxFuture, ready};
 use futures::{StreamExt, TryStreamExt};
-use kube::api::{Api, DynamicObject, GroupVersionKind, TypeMeta};
-use kube::discovery::{self, Scope};
+use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
 
-use super::{Look, Observation, Sighting, Sink, listen, read, revision};
+use super::{Look, Observation, Sink, kind, listen, read, revision};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::scenario::Condition;
@@ -29,7 +28,9 @@ impl Look for Condition {
         sink: Sink<'a>,
     ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
         Box::pin(async move {
-            let api = find(self, access, every, sink).await?;
+            let Self { api_version, kind, namespace, through, .. } = self;
+            let kind = kind::find(access, *through, (api_version, kind), every, sink).await?;
+            let api = kind.within(namespace.as_deref().unwrap_or("default"));
             let changes = watcher::watch_object(api.clone(), &self.name)
                 .default_backoff()
                 .into_stream()
@@ -37,35 +38,6 @@ impl Look for Condition {
             let judge = |object: &Option<DynamicObject>| judge(self, object.as_ref());
             listen(every, sink, || read(api.get_opt(&self.name)), changes, apply, judge).await
         })
-    }
-}
-
-/// Asks the apiserver what the kind's plural is and whether it has namespaces, until it tells.
-async fn find(
-    probe: &Condition,
-    access: &Access,
-    every: Duration,
-    sink: Sink<'_>,
-) -> Result<Api<DynamicObject>, ClusterError> {
-    let client = access.kube(probe.through)?;
-    let types = TypeMeta { api_version: probe.api_version.clone(), kind: probe.kind.clone() };
-    let gvk = GroupVersionKind::try_from(&types)
-        .map_err(|e| ClusterError::caused(format!("apiVersion {}", probe.api_version), e))?;
-    loop {
-        let began = tokio::time::Instant::now();
-        let why = match read(discovery::pinned_kind(&client, &gvk)).await {
-            Ok((resource, capabilities)) => {
-                let namespace = probe.namespace.as_deref().unwrap_or("default");
-                return Ok(match capabilities.scope {
-                    Scope::Cluster => Api::all_with(client, &resource),
-                    Scope::Namespaced => Api::namespaced_with(client, namespace, &resource),
-                });
-            }
-            Err(why) => why,
-        };
-        let ended = tokio::time::Instant::now();
-        sink(Sighting { began, ended, watched: false, observation: Observation::nothing(why) });
-        tokio::time::sleep(every).await;
     }
 }
 

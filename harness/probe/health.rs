@@ -18,7 +18,8 @@ impl Look for Health {
             HealthState::Failing => "answers with another status than 200",
             HealthState::Refused => "refuses the connection",
         };
-        format!("{} of {} {state}", self.path, self.apiserver)
+        let check = self.check.as_ref().map(|c| format!(", check {c} failed")).unwrap_or_default();
+        format!("{} of {} {state}{check}", self.path, self.apiserver)
     }
 
     fn watch<'a>(
@@ -34,13 +35,17 @@ impl Look for Health {
 async fn observe(health: &Health, access: &Access) -> Result<Observation, ClusterError> {
     let to = access.apiserver(health.apiserver)?;
     let answer = access.get(Vantage::Beside, to, &health.path, READ).await?;
-    Ok(judge(health.is, &answer))
+    Ok(judge(health.is, health.check.as_deref(), &answer))
 }
 
-fn judge(is: HealthState, answer: &Answer) -> Observation {
+fn judge(is: HealthState, check: Option<&str>, answer: &Answer) -> Observation {
+    let names = |line: &str, check: &str| line.split_whitespace().next() == Some(check);
+    let fails = |body: &str, check: &str| failed_checks(body).iter().any(|line| names(line, check));
     let holds = match (is, answer) {
         (HealthState::Ok, Answer::Status { code, .. }) => *code == 200,
-        (HealthState::Failing, Answer::Status { code, .. }) => *code != 200,
+        (HealthState::Failing, Answer::Status { code, body }) => {
+            *code != 200 && check.is_none_or(|check| fails(body, check))
+        }
         (HealthState::Refused, answer) => *answer == Answer::Refused,
         _ => false,
     };
@@ -79,7 +84,7 @@ mod tests {
             (HealthState::Failing, [false, true, false, false, false]),
             (HealthState::Refused, [false, false, true, false, false]),
         ] {
-            let judged = answers.each_ref().map(|answer| judge(is, answer).holds);
+            let judged = answers.each_ref().map(|answer| judge(is, None, answer).holds);
             assert_eq!(judged, holds, "{is:?}");
         }
     }
@@ -87,7 +92,18 @@ mod tests {
     #[test]
     fn a_failing_endpoint_names_its_failed_checks() {
         let body = "[+]ping ok\n[-]etcd failed: reason withheld\nreadyz check failed\n".to_owned();
-        let judged = judge(HealthState::Failing, &Answer::Status { code: 500, body });
-        assert_eq!(judged.saw, "500: etcd failed: reason withheld");
+        let answer = Answer::Status { code: 500, body };
+        for (check, holds) in [
+            (None, true),
+            (Some("etcd"), true),
+            (Some("etc"), false),
+            (Some("ping"), false),
+            (Some("etcd-readiness"), false),
+        ] {
+            let judged = judge(HealthState::Failing, check, &answer);
+            assert_eq!(judged.holds, holds, "{check:?}");
+            assert_eq!(judged.saw, "500: etcd failed: reason withheld");
+        }
+        assert!(!judge(HealthState::Failing, Some("etcd"), &Answer::Refused).holds);
     }
 }

@@ -6,16 +6,25 @@
 mod condition;
 mod connect;
 mod endpoints;
+mod event;
 mod health;
+mod kind;
+mod kubectl;
+mod log;
+mod metric;
+mod object;
 mod request;
 mod tally;
 mod target;
+mod writes;
+mod written;
 
 use std::convert::Infallible;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
+use regex::Regex;
 use tokio::time::Instant;
 
 use crate::cluster::ClusterError;
@@ -77,6 +86,13 @@ fn look(probe: &Probe) -> &dyn Look {
         Probe::Connect(connect) => connect,
         Probe::Request(request) => request,
         Probe::Condition(condition) => condition,
+        Probe::Object(object) => object,
+        Probe::Event(event) => event,
+        Probe::Log(line) => line,
+        Probe::Metric(metric) => metric,
+        Probe::Kubectl(kubectl) => kubectl,
+        Probe::Writes(writes) => writes,
+        Probe::Written(written) => written,
     }
 }
 
@@ -171,6 +187,21 @@ async fn read<T>(reading: impl Future<Output = kube::Result<T>>) -> Result<T, St
         Ok(Ok(value)) => Ok(value),
         Ok(Err(error)) => Err(crate::cluster::client::words(&error)),
         Err(_) => Err(format!("no answer in {READ:?}")),
+    }
+}
+
+/// A regular expression that a scenario's reading has checked.
+fn pattern(text: &str) -> Result<Regex, ClusterError> {
+    Regex::new(text).map_err(|e| ClusterError::caused(format!("the pattern {text}"), e))
+}
+
+/// A text's beginning, on one line.
+fn brief(text: &str) -> String {
+    const LONGEST: usize = 200;
+    let line = text.trim().lines().next().unwrap_or_default();
+    match line.char_indices().nth(LONGEST) {
+        Some((end, _)) => format!("{}…", &line[..end]),
+        None => line.to_owned(),
     }
 }
 

@@ -1,5 +1,6 @@
 //! HTTPS requests from a node, one after another, each on a connection of its own, as the
-//! administrator and with the server's certificate verified. Polled.
+//! administrator (or as somebody else for whom it speaks) and with the server's certificate
+//! verified. Polled.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -7,12 +8,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use http_body_util::Full;
+use hyper::body::Bytes;
+use regex::Regex;
 use tokio::sync::OnceCell;
 
-use super::{Look, Observation, Sink, poll, target};
+use super::{Look, Observation, Sink, brief, pattern, poll, target};
 use crate::cluster::ClusterError;
-use crate::cluster::client::{Access, Answer, Vantage};
-use crate::scenario::{Request, Tally};
+use crate::cluster::client::{Access, Answer, Speech, Vantage};
+use crate::scenario::{Request, Tally, User};
 
 /// A request without an answer after this long has failed.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -21,7 +25,15 @@ impl Look for Request {
     fn wanted(&self) -> String {
         let tally = self.failed.wanted(self.attempts);
         let to = target::words(&self.to);
-        format!("{tally} requests of {} from {} to {to} failed", self.path, self.from)
+        let user = self.as_user.as_ref().map(|u| format!(" as {}", u.user)).unwrap_or_default();
+        let status = self.status.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
+        let wanted = match (status.is_empty(), &self.body) {
+            (true, None) => String::new(),
+            (false, None) => format!(" (no {status})"),
+            (true, Some(body)) => format!(" (no body that matches {body})"),
+            (false, Some(body)) => format!(" (no {status} with a body that matches {body})"),
+        };
+        format!("{tally} requests of {} from {} to {to}{user} failed{wanted}", self.path, self.from)
     }
 
     fn watch<'a>(
@@ -32,13 +44,15 @@ impl Look for Request {
     ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
         Box::pin(async move {
             let known = OnceCell::new();
-            poll(every, sink, || observe(self, access, &known)).await
+            let body = self.body.as_deref().map(pattern).transpose()?;
+            poll(every, sink, || observe(self, body.as_ref(), access, &known)).await
         })
     }
 }
 
 async fn observe(
     probe: &Request,
+    body: Option<&Regex>,
     access: &Access,
     known: &OnceCell<SocketAddr>,
 ) -> Result<Observation, ClusterError> {
@@ -51,9 +65,41 @@ async fn observe(
     // More failures than may be can't hold any more: the rest would cost up to five seconds each.
     while counts.attempts < probe.attempts && counts.failed <= most {
         let from = Vantage::Node(probe.from);
-        counts.add(&access.get(from, to, &probe.path, ATTEMPT).await?);
+        let answer = access.ask(from, to, Speech::Verified, made(probe)?, ATTEMPT).await?;
+        counts.add(failure(probe, body, &answer), &answer);
     }
     Ok(judge(probe.failed, probe.attempts, &counts))
+}
+
+/// The request, as whoever is to ask.
+/// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>
+fn made(probe: &Request) -> Result<http::Request<Full<Bytes>>, ClusterError> {
+    let mut request = http::Request::get(&probe.path);
+    if let Some(User { user, groups }) = &probe.as_user {
+        request = request.header("Impersonate-User", user);
+        for group in groups {
+            request = request.header("Impersonate-Group", group);
+        }
+    }
+    let unfit = |e| ClusterError::caused(format!("a request of {}", probe.path), e);
+    request.body(Full::default()).map_err(unfit)
+}
+
+/// Why an answer is none, if it is none.
+fn failure(probe: &Request, body: Option<&Regex>, answer: &Answer) -> Option<String> {
+    let Answer::Status { code, body: said } = answer else { return Some(answer.to_string()) };
+    let expected = match probe.status.as_slice() {
+        [] => *code < 500,
+        listed => listed.contains(code),
+    };
+    if !expected {
+        return Some(match (code, brief(said)) {
+            (code, said) if said.is_empty() || said.starts_with('{') => code.to_string(),
+            (code, said) => format!("{code}: {said}"),
+        });
+    }
+    body.is_some_and(|body| !body.is_match(said))
+        .then(|| format!("{code} with the body {}", brief(said)))
 }
 
 #[derive(Debug, Default)]
@@ -67,14 +113,15 @@ struct Counts {
 }
 
 impl Counts {
-    fn add(&mut self, answer: &Answer) {
+    fn add(&mut self, failure: Option<String>, answer: &Answer) {
         self.attempts += 1;
-        match answer {
-            Answer::Status { code, .. } if *code < 500 => self.status = Some(*code),
-            failure => {
+        match (failure, answer) {
+            (Some(why), _) => {
                 self.failed += 1;
-                self.failure = Some(failure.to_string());
+                self.failure = Some(why);
             }
+            (None, Answer::Status { code, .. }) => self.status = Some(*code),
+            (None, _) => {}
         }
     }
 }
@@ -100,30 +147,63 @@ fn judge(failed: Tally, attempts: u32, counts: &Counts) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::scenario::{NodeRef, Target};
+
+    fn request(status: &[u16], body: Option<&str>) -> Request {
+        Request {
+            from: NodeRef::Worker(1),
+            to: Target::LoadBalancer,
+            path: "/apis".into(),
+            as_user: Some(User { user: "jane".into(), groups: vec!["a".into(), "b".into()] }),
+            status: status.to_vec(),
+            body: body.map(Into::into),
+            attempts: 1,
+            failed: Tally::Count(0),
+        }
+    }
 
     #[test]
-    fn no_answer_and_a_server_error_are_failures_and_a_client_error_is_an_answer() {
-        let status = |code| Answer::Status { code, body: String::new() };
-        for (answer, fails) in [
-            (status(200), false),
-            (status(404), false),
-            (status(500), true),
-            (status(503), true),
-            (Answer::Refused, true),
-            (Answer::TimedOut, true),
-            (Answer::Broken("reset".into()), true),
+    fn the_statuses_and_the_body_decide_what_is_a_failure() {
+        let status = |code, body: &str| Answer::Status { code, body: body.into() };
+        let some = Some("\"jane\"");
+        for (statuses, body, answer, fails) in [
+            (&[][..], None, status(200, ""), false),
+            (&[], None, status(404, ""), false),
+            (&[], None, status(500, ""), true),
+            (&[], None, status(503, ""), true),
+            (&[], None, Answer::Refused, true),
+            (&[], None, Answer::TimedOut, true),
+            (&[], None, Answer::Broken("reset".into()), true),
+            (&[200], None, status(200, ""), false),
+            (&[200], None, status(404, ""), true),
+            (&[200, 403], None, status(403, ""), false),
+            (&[503], None, status(503, ""), false),
+            (&[503], None, Answer::Refused, true),
+            (&[], some, status(200, "{\"user\": \"jane\"}"), false),
+            (&[], some, status(200, "{\"user\": \"joe\"}"), true),
+            (&[200], some, status(403, "\"jane\""), true),
         ] {
+            let body = body.map(|body| pattern(body).unwrap());
+            let failure = failure(&request(statuses, None), body.as_ref(), &answer);
             let mut counts = Counts::default();
-            counts.add(&answer);
-            assert_eq!(judge(Tally::Count(0), 1, &counts).holds, !fails, "{answer}");
-            assert_eq!(judge(Tally::Count(1), 1, &counts).holds, fails, "{answer}");
+            counts.add(failure, &answer);
+            assert_eq!(judge(Tally::Count(0), 1, &counts).holds, !fails, "{statuses:?} {answer}");
+            assert_eq!(judge(Tally::Count(1), 1, &counts).holds, fails, "{statuses:?} {answer}");
         }
+    }
+
+    #[test]
+    fn somebody_else_is_named_in_headers() {
+        let made = made(&request(&[], None)).unwrap();
+        assert_eq!(made.headers()["impersonate-user"], "jane");
+        let groups = made.headers().get_all("impersonate-group");
+        assert_eq!(groups.iter().collect::<Vec<_>>(), ["a", "b"]);
     }
 
     #[test]
     fn an_observation_that_was_cut_short_does_not_hold() {
         let mut counts = Counts::default();
-        counts.add(&Answer::Status { code: 200, body: String::new() });
+        counts.add(None, &Answer::Status { code: 200, body: String::new() });
         assert!(!judge(Tally::Count(0), 2, &counts).holds);
     }
 }

@@ -105,6 +105,10 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         Some((steps, history))
     });
     fields.end(reader);
+    if let (Some(span), false) = (reader.written, reader.writes) {
+        let finding = Finding::new(span, "nothing is ever written that could be read back");
+        reader.report(finding.help("add an expectation with the probe `writes` before this one"));
+    }
     let ((steps, history), steps_node) = steps?;
     history.end(reader, variants_node.unwrap_or(steps_node));
     Some(Scenario {
@@ -241,6 +245,14 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
     });
     let every = every.or_else(|| probe.as_ref().map(probe::period));
     let timing = timing(reader, &mut fields, every);
+    if probe.as_ref().is_some_and(probe::is_momentary) {
+        for (name, node) in ["stableFor", "throughout"].map(|name| (name, fields.get(name))) {
+            let Some(node) = node else { continue };
+            let message = format!("what comes once can't be expected with `{name}`");
+            let help = "write `within` alone, or `is: absent` in the probe";
+            reader.report(Finding::new(node.span, message).help(help));
+        }
+    }
     fields.end(reader);
     Some(Expectation { name: name?, only, probe: probe?, timing: timing?, every: every? })
 }

@@ -9,6 +9,7 @@
 mod addon;
 mod builtin;
 mod document;
+mod expression;
 mod fault;
 mod history;
 mod probe;
@@ -19,9 +20,11 @@ mod types;
 
 pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
+pub use expression::Expression;
 pub use fault::{
     Apply, ContainerNameTaken, Delete, NameHolder, ObjectRef, Patch, PatchStrategy, Scale,
 };
+pub use probe::*;
 pub use problem::{LoadError, Problem};
 pub use types::*;
 

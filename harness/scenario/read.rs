@@ -18,6 +18,9 @@ pub(super) struct Reader {
     pub(super) workers: Option<usize>,
     /// The variants; nothing if they could not be read.
     pub(super) variants: Option<Vec<String>>,
+    /// Whether some probe writes, and where the first is that reads back what was written.
+    pub(super) writes: bool,
+    pub(super) written: Option<(usize, usize)>,
 }
 
 /// A way to read a field's value.
@@ -25,7 +28,14 @@ pub(super) type Read<T> = fn(&mut Reader, &Node) -> Option<T>;
 
 impl Reader {
     pub(super) fn new(findings: Vec<Finding>) -> Self {
-        Self { findings, masters: None, workers: None, variants: None }
+        Self {
+            findings,
+            masters: None,
+            workers: None,
+            variants: None,
+            writes: false,
+            written: None,
+        }
     }
 
     pub(super) fn into_findings(self) -> Vec<Finding> {

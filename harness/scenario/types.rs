@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::probe::{EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Writes, Written};
 use super::{Addon, Apply, ContainerNameTaken, Delete, Patch, Scale};
 
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
@@ -270,6 +271,20 @@ pub enum Probe {
     Request(Request),
     /// A condition in an object's status.
     Condition(Condition),
+    /// An expression over an object, or over several.
+    Object(Object),
+    /// A new event about an object.
+    Event(EventSeen),
+    /// A new line in a log.
+    Log(LogLine),
+    /// A metric of a component.
+    Metric(Metric),
+    /// A `kubectl` command.
+    Kubectl(Kubectl),
+    /// Writes through an apiserver, counted by outcome; what is acknowledged is remembered.
+    Writes(Writes),
+    /// Whether every write that was acknowledged is there.
+    Written(Written),
 }
 
 /// See [`Probe::Health`].
@@ -281,6 +296,8 @@ pub struct Health {
     pub path: String,
     /// What it must say.
     pub is: HealthState,
+    /// A check that must be among those that fail.
+    pub check: Option<String>,
 }
 
 /// What a health endpoint says.
@@ -308,18 +325,6 @@ pub struct Endpoints {
     pub lack: Vec<NodeRef>,
 }
 
-/// Where a connection goes.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub enum Target {
-    /// The virtual address of a Service, `namespace/name`; its first port.
-    Service(String),
-    /// The apiserver of one master, by its own address.
-    Apiserver(NodeRef),
-    /// The load balancer before the apiservers.
-    LoadBalancer,
-}
-
 /// See [`Probe::Connect`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Connect {
@@ -332,21 +337,6 @@ pub struct Connect {
     /// How many must be refused. All others must be accepted: one that times out or ends in any
     /// other way keeps the observation from holding.
     pub refused: Tally,
-}
-
-/// See [`Probe::Request`].
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Request {
-    /// The node that asks.
-    pub from: NodeRef,
-    /// Whom.
-    pub to: Target,
-    /// The path of the GET.
-    pub path: String,
-    /// Requests per observation, each on a connection of its own.
-    pub attempts: u32,
-    /// How many must fail (no answer, or a status of 500 and more).
-    pub failed: Tally,
 }
 
 /// How many of an observation's attempts must end in the counted way.

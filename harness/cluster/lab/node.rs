@@ -1,9 +1,10 @@
 //! A node of a lab: a first process in namespaces of its own, and the programs it keeps running.
 
 use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -175,7 +176,7 @@ impl LabNode {
             Service::Containerd => ("containerd", vec!["containerd".into()]),
             Service::Kubelet => ("kubelet", vec!["sh".into(), "-c".into(), config::KUBELET.into()]),
         };
-        let log = self.logs.join(format!("{name}.log"));
+        let log = self.log_of(service);
         let streams = log_streams(&log)?;
         let program = link.spawn(argv, Vec::new(), streams).await?;
         let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
@@ -198,6 +199,14 @@ impl LabNode {
         Ok(supervised)
     }
 
+    /// The file, on the host, that a service's output goes to.
+    fn log_of(&self, service: Service) -> PathBuf {
+        self.logs.join(match service {
+            Service::Containerd => "containerd.log",
+            Service::Kubelet => "kubelet.log",
+        })
+    }
+
     /// Waits until containerd serves its socket.
     async fn await_containerd(&self, link: &Link) -> Result<(), ClusterError> {
         // The socket exists before it is served; `ctr version` answers once it is.
@@ -208,7 +217,7 @@ impl LabNode {
         if output.code == 0 {
             return Ok(());
         }
-        let lines = super::last_lines(&self.logs.join("containerd.log")).join("\n");
+        let lines = super::last_lines(&self.log_of(Service::Containerd)).join("\n");
         Err(ClusterError::new(format!(
             "containerd on {} does not serve: {lines}",
             self.machine.name
@@ -233,6 +242,26 @@ impl LabNode {
         }
         self.boot_with_services().await
     }
+}
+
+/// What stands in a file after this many bytes, and how many they are in all. A file that is not
+/// there yet is empty; one that has become shorter is read from its start.
+fn read_since(file: &Path, since: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
+    let mut open = match File::open(file) {
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
+        opened => opened?,
+    };
+    let size = open.metadata()?.len();
+    let from = match since {
+        None => size,
+        Some(since) if since > size => 0,
+        Some(since) => since,
+    };
+    open.seek(SeekFrom::Start(from))?;
+    let mut bytes = Vec::new();
+    open.take(size - from).read_to_end(&mut bytes)?;
+    let position = from + bytes.len() as u64;
+    Ok((bytes, position))
 }
 
 /// An empty input, and a file to append both outputs to.
@@ -282,6 +311,22 @@ impl Node for LabNode {
         self.set_service(service, run).boxed()
     }
 
+    fn log(
+        &self,
+        service: Service,
+        since: Option<u64>,
+    ) -> BoxFuture<'_, Result<(Vec<u8>, u64), ClusterError>> {
+        let log = self.log_of(service);
+        async move {
+            let reading = tokio::task::spawn_blocking(move || {
+                let failed = |error| ClusterError::caused(format!("read {}", log.display()), error);
+                read_since(&log, since).map_err(failed)
+            });
+            reading.await.map_err(|error| ClusterError::caused("read a log", error)).flatten()
+        }
+        .boxed()
+    }
+
     fn powered(&self) -> bool {
         match self.machine_on.try_read() {
             Ok(machine) => machine.as_ref().is_some_and(|machine| !machine.init.ended()),
@@ -292,5 +337,24 @@ impl Node for LabNode {
 
     fn power(&self, on: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.switch(on).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_log_is_read_from_where_it_was_left() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        assert_eq!(read_since(&log, None).unwrap(), (vec![], 0));
+        std::fs::write(&log, "one\n").unwrap();
+        assert_eq!(read_since(&log, None).unwrap(), (vec![], 4));
+        assert_eq!(read_since(&log, Some(0)).unwrap(), (b"one\n".to_vec(), 4));
+        std::fs::write(&log, "one\ntwo\n").unwrap();
+        assert_eq!(read_since(&log, Some(4)).unwrap(), (b"two\n".to_vec(), 8));
+        std::fs::write(&log, "new\n").unwrap();
+        assert_eq!(read_since(&log, Some(8)).unwrap(), (b"new\n".to_vec(), 4));
     }
 }

@@ -14,7 +14,7 @@ pub(super) fn secs(seconds: u64) -> Duration {
 
 pub(super) fn expect(name: &str, timing: Timing) -> Expectation {
     let apiserver = NodeRef::Master(1);
-    let health = Health { apiserver, path: "/readyz".into(), is: HealthState::Ok };
+    let health = Health { apiserver, path: "/readyz".into(), is: HealthState::Ok, check: None };
     let (only, probe, every) = (Only::All, Probe::Health(health), secs(1));
     Expectation { name: name.into(), only, probe, timing, every }
 }

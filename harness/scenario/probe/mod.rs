@@ -1,32 +1,49 @@
-//! Reading probes: one function a probe, and one line in [`PROBES`].
+//! Reading probes: one function a probe, and one line in [`PROBES`]. What a newer probe wants
+//! stands in a file of its own, beside its reading.
+
+mod event;
+mod kubectl;
+mod log;
+mod metric;
+mod object;
+mod request;
+mod target;
+mod writes;
 
 use std::time::Duration;
 
-use super::read::{Fields, Read, Reader, is_label};
+use super::read::{Fields, Read, Reader};
 use super::tree::{Node, Value};
-use super::{
-    Condition, Connect, Endpoints, Health, HealthState, NodeRef, Probe, Request, Tally, Target,
-};
+use super::{Condition, Connect, Endpoints, Health, HealthState, NodeRef, Probe, Tally};
 
-const PROBES: [(&str, Read<Probe>); 5] = [
+pub use event::{EventSeen, Involved};
+pub use kubectl::Kubectl;
+pub use log::{LogLine, LogOf};
+pub use metric::{Metric, MetricOf, MetricSide, Wanted};
+pub use object::Object;
+pub use request::{Request, User};
+pub use target::Target;
+pub use writes::{Writes, Written};
+
+use target::{service, target};
+
+const PROBES: [(&str, Read<Probe>); 12] = [
     ("health", health),
     ("endpoints", endpoints),
     ("connect", connect),
-    ("request", request),
+    ("request", request::read),
     ("condition", condition),
+    ("object", object::read),
+    ("event", event::read),
+    ("log", log::read),
+    ("metric", metric::read),
+    ("kubectl", kubectl::read),
+    ("writes", writes::read),
+    ("written", writes::read_written),
 ];
 
 const HEALTH_STATES: [(&str, HealthState); 3] =
     [("ok", HealthState::Ok), ("failing", HealthState::Failing), ("refused", HealthState::Refused)];
-
-const TARGETS: [(&str, Read<Target>); 3] = [
-    ("service", |reader, node| service(reader, node).map(Target::Service)),
-    ("apiserver", |reader, node| reader.master(node).map(Target::Apiserver)),
-    ("loadBalancer", |reader, node| match node.value {
-        Value::Null => Some(Target::LoadBalancer),
-        _ => reader.wrong(node, "`loadBalancer` takes no value", "write `to: loadBalancer`"),
-    }),
-];
 
 /// Fewer attempts than this say next to nothing about a share.
 const FEWEST_FOR_SHARE: u32 = 30;
@@ -39,9 +56,27 @@ pub(super) fn probe(reader: &mut Reader, node: &Node) -> Option<Probe> {
 /// How long a probe waits between two observations if the file doesn't say.
 pub(super) fn period(probe: &Probe) -> Duration {
     match probe {
-        Probe::Health(_) | Probe::Endpoints(_) | Probe::Condition(_) => Duration::from_millis(100),
-        Probe::Connect(_) | Probe::Request(_) => Duration::from_secs(1),
+        Probe::Health(_)
+        | Probe::Endpoints(_)
+        | Probe::Condition(_)
+        | Probe::Object(_)
+        | Probe::Writes(_) => Duration::from_millis(100),
+        Probe::Log(_) => Duration::from_millis(500),
+        Probe::Connect(_)
+        | Probe::Request(_)
+        | Probe::Event(_)
+        | Probe::Metric(_)
+        | Probe::Kubectl(_)
+        | Probe::Written(_) => Duration::from_secs(1),
     }
+}
+
+/// Whether it holds at the one observation that something new comes with, and not after.
+pub(super) fn is_momentary(probe: &Probe) -> bool {
+    matches!(
+        probe,
+        Probe::Event(EventSeen { absent: false, .. }) | Probe::Log(LogLine { absent: false, .. })
+    )
 }
 
 fn health(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -67,8 +102,21 @@ fn health(reader: &mut Reader, node: &Node) -> Option<Probe> {
         }
     });
     let is = fields.required(reader, "is", |reader, node| reader.word(node, &HEALTH_STATES));
+    let check_node = fields.get("check");
+    let check = check_node.and_then(|node| reader.line(node));
     fields.end(reader);
-    Some(Probe::Health(Health { apiserver: apiserver?, path: path?, is: is? }))
+    let (path, is) = (path?, is?);
+    if let Some(node) = check_node {
+        if is != HealthState::Failing {
+            let help = "write `is: failing`, or ask for the check alone: `path: /readyz/etcd`";
+            return reader.wrong(node, "`check` names a check that fails", help);
+        }
+        if path.matches('/').count() > 1 {
+            let help = "leave `check` away, or ask for all checks: `path: /readyz`";
+            return reader.wrong(node, format!("{path} is one check already"), help);
+        }
+    }
+    Some(Probe::Health(Health { apiserver: apiserver?, path, is, check }))
 }
 
 fn endpoints(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -107,30 +155,6 @@ fn connect(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let refused = tally(reader, &mut fields, "refused", attempts);
     fields.end(reader);
     Some(Probe::Connect(Connect { from: from?, to: to?, attempts: attempts?, refused: refused? }))
-}
-
-fn request(reader: &mut Reader, node: &Node) -> Option<Probe> {
-    let mut fields = Fields::of(reader, node, "`request`")?;
-    let from = fields.required(reader, "from", Reader::node);
-    let to = fields.required(reader, "to", target);
-    let path = fields.required(reader, "path", |reader, node| {
-        let path = reader.line(node)?;
-        if path.starts_with('/') && path.is_ascii() && !path.contains(' ') {
-            return Some(path);
-        }
-        let message = format!("`{path}` is not the path of a request");
-        reader.wrong(node, message, "write an absolute path, such as `/readyz`")
-    });
-    let attempts = fields.required(reader, "attempts", attempts);
-    let failed = tally(reader, &mut fields, "failed", attempts);
-    fields.end(reader);
-    Some(Probe::Request(Request {
-        from: from?,
-        to: to?,
-        path: path?,
-        attempts: attempts?,
-        failed: failed?,
-    }))
 }
 
 fn condition(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -174,22 +198,6 @@ fn status(reader: &mut Reader, node: &Node) -> Option<String> {
     Some(status.to_owned())
 }
 
-fn target(reader: &mut Reader, node: &Node) -> Option<Target> {
-    reader.one_of(node, "a target", &TARGETS)
-}
-
-fn service(reader: &mut Reader, node: &Node) -> Option<String> {
-    let service = reader.line(node)?;
-    match service.split_once('/') {
-        Some((namespace, name)) if is_label(namespace) && is_label(name) => Some(service),
-        _ => reader.wrong(
-            node,
-            format!("`{service}` is not a Service"),
-            "write `namespace/name`, such as `default/kubernetes`",
-        ),
-    }
-}
-
 fn attempts(reader: &mut Reader, node: &Node) -> Option<u32> {
     reader.count(node, 1)
 }
@@ -228,4 +236,45 @@ fn share(reader: &mut Reader, node: &Node) -> Option<Tally> {
     let false_alarm = fields.required(reader, "falseAlarm", Reader::fraction);
     fields.end(reader);
     Some(Tally::Share { of: of?, false_alarm: false_alarm? })
+}
+
+/// Reads a regular expression.
+fn pattern(reader: &mut Reader, node: &Node) -> Option<String> {
+    let text = reader.line(node)?;
+    let Err(error) = regex::Regex::new(&text) else { return Some(text) };
+    let said = error.to_string();
+    let why = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
+    reader.wrong(
+        node,
+        format!("`{text}` is not a regular expression: {why}"),
+        "see https://docs.rs/regex/#syntax; single quotes keep YAML from changing it",
+    )
+}
+
+/// Reads whether what comes must come or stay away; it must come if the file doesn't say.
+fn absent(reader: &mut Reader, fields: &mut Fields) -> bool {
+    const STATES: [(&str, bool); 2] = [("seen", false), ("absent", true)];
+    fields.optional(reader, "is", |reader, node| reader.word(node, &STATES)).unwrap_or(false)
+}
+
+/// Reads `namespace/name` where each part is a name and may have a `*` if `wild`.
+fn namespaced(reader: &mut Reader, node: &Node, wild: bool) -> Option<String> {
+    let text = reader.line(node)?;
+    let fits = |part: &str| {
+        let allowed = |byte: u8| {
+            byte.is_ascii_lowercase()
+                || byte.is_ascii_digit()
+                || b"-.".contains(&byte)
+                || (wild && byte == b'*')
+        };
+        !part.is_empty() && part.len() <= 253 && part.bytes().all(allowed)
+    };
+    match text.split_once('/') {
+        Some((namespace, name)) if fits(namespace) && fits(name) => Some(text),
+        _ => reader.wrong(
+            node,
+            format!("`{text}` is not a namespace and a name"),
+            "write `namespace/name`, such as `kube-system/etcd-a`",
+        ),
+    }
 }

@@ -1,0 +1,227 @@
+//! A metric of one process, asked directly: an apiserver at its own address, everything else from
+//! its node's loopback. Polled.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use http::Request;
+use http_body_util::Full;
+
+use super::{Look, Observation, READ, Sink, brief, poll};
+use crate::cluster::ClusterError;
+use crate::cluster::client::{APISERVER_PORT, Access, Answer, Speech, Vantage};
+use crate::scenario::{Component, Metric, MetricOf, MetricSide, Wanted};
+
+impl Look for Metric {
+    fn wanted(&self) -> String {
+        let Self { component, on, name, .. } = self;
+        let labels = self.labels.iter().map(|(name, value)| format!("{name}={value:?}"));
+        let labels = labels.collect::<Vec<_>>().join(",");
+        let side = match self.side {
+            MetricSide::Value => "",
+            MetricSide::Increase => "the increase of ",
+        };
+        let wanted = match self.wanted {
+            Wanted::AtLeast(number) => format!("at least {number}"),
+            Wanted::AtMost(number) => format!("at most {number}"),
+            Wanted::Equals(number) => number.to_string(),
+            Wanted::Absent => "absent".to_owned(),
+        };
+        format!("{side}{name}{{{labels}}} of {} on {on} is {wanted}", component.name())
+    }
+
+    fn watch<'a>(
+        &'a self,
+        access: &'a Access,
+        every: Duration,
+        sink: Sink<'a>,
+    ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
+        Box::pin(async move {
+            let growth = Mutex::new(Growth::default());
+            let observe = || async {
+                let answer = ask(self, access).await?;
+                let body = match answer {
+                    Answer::Status { code: 200, body } => body,
+                    Answer::Status { code, body } => {
+                        return Ok(Observation::nothing(format!("{code}: {}", brief(&body))));
+                    }
+                    other => return Ok(Observation::nothing(other.to_string())),
+                };
+                let value = value(&body, &self.name, &self.labels);
+                let number = match self.side {
+                    MetricSide::Value => value,
+                    MetricSide::Increase => {
+                        let mut growth = growth.lock().unwrap_or_else(PoisonError::into_inner);
+                        // A counter with labels appears with its first increment.
+                        Some(growth.add(value.unwrap_or(0.0)))
+                    }
+                };
+                Ok(judge(self.wanted, number))
+            };
+            poll(every, sink, observe).await
+        })
+    }
+}
+
+async fn ask(metric: &Metric, access: &Access) -> Result<Answer, ClusterError> {
+    let node = access.node(metric.on)?;
+    let beside = (Vantage::Beside, node.address());
+    let inside = (Vantage::Node(metric.on), Ipv4Addr::LOCALHOST.into());
+    // kubeadm's defaults.
+    let ((from, address), port, speech) = match metric.component {
+        MetricOf::Component(Component::KubeApiserver) => (beside, APISERVER_PORT, Speech::Verified),
+        MetricOf::Component(Component::Etcd) => (inside, 2381, Speech::Plain),
+        MetricOf::Component(Component::KubeControllerManager) => {
+            (inside, 10257, Speech::SelfSigned)
+        }
+        MetricOf::Component(Component::KubeScheduler) => (inside, 10259, Speech::SelfSigned),
+        MetricOf::Kubelet => (inside, 10250, Speech::SelfSigned),
+        MetricOf::KubeProxy => (inside, 10249, Speech::Plain),
+    };
+    if from != Vantage::Beside && !node.powered() {
+        return Ok(Answer::Broken(format!("{} is off", metric.on)));
+    }
+    let request = Request::get("/metrics")
+        .body(Full::default())
+        .map_err(|e| ClusterError::caused("ask for metrics", e))?;
+    access.ask(from, SocketAddr::new(address, port), speech, request, READ).await
+}
+
+/// How much a number has grown. One that falls has begun anew at zero.
+#[derive(Debug, Default)]
+struct Growth {
+    last: Option<f64>,
+    grown: f64,
+}
+
+impl Growth {
+    fn add(&mut self, value: f64) -> f64 {
+        if let Some(last) = self.last.replace(value) {
+            self.grown += if value < last { value } else { value - last };
+        }
+        self.grown
+    }
+}
+
+/// The sum of the series with this name and these labels, if there is one.
+fn value(text: &str, name: &str, labels: &BTreeMap<String, String>) -> Option<f64> {
+    let series = text.lines().filter_map(|line| {
+        let rest = line.strip_prefix(name)?;
+        let (found, rest) = match rest.strip_prefix('{') {
+            Some(rest) => series_labels(rest)?,
+            None => (BTreeMap::new(), rest),
+        };
+        let number = rest.strip_prefix(' ')?.split(' ').next()?.parse::<f64>().ok()?;
+        labels.iter().all(|(name, value)| found.get(name) == Some(value)).then_some(number)
+    });
+    series.fold(None, |sum, number| Some(sum.unwrap_or(0.0) + number))
+}
+
+/// The labels of a series up to the closing brace, and what follows.
+/// <https://github.com/prometheus/docs/blob/main/docs/instrumenting/exposition_formats.md>
+fn series_labels(mut text: &str) -> Option<(BTreeMap<String, String>, &str)> {
+    let mut labels = BTreeMap::new();
+    loop {
+        text = text.trim_start_matches([',', ' ']);
+        if let Some(rest) = text.strip_prefix('}') {
+            return Some((labels, rest));
+        }
+        let (name, rest) = text.split_once("=\"")?;
+        let mut value = String::new();
+        let mut chars = rest.char_indices();
+        let end = loop {
+            match chars.next()? {
+                (at, '"') => break at + 1,
+                (_, '\\') => match chars.next()?.1 {
+                    'n' => value.push('\n'),
+                    other => value.push(other),
+                },
+                (_, char) => value.push(char),
+            }
+        };
+        labels.insert(name.to_owned(), value);
+        text = &rest[end..];
+    }
+}
+
+#[expect(clippy::float_cmp, reason = "what is written is compared with what is told")]
+fn judge(wanted: Wanted, number: Option<f64>) -> Observation {
+    let holds = match (wanted, number) {
+        (Wanted::Absent, number) => number.is_none(),
+        (_, None) => false,
+        (Wanted::AtLeast(least), Some(number)) => number >= least,
+        (Wanted::AtMost(most), Some(number)) => number <= most,
+        (Wanted::Equals(just), Some(number)) => number == just,
+    };
+    Observation { holds, saw: number.map_or_else(|| "absent".to_owned(), |n| n.to_string()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const TEXT: &str = "\
+# HELP a_total Help.
+# TYPE a_total counter
+a_total 7
+a_totals 9
+b{name=\"x\",reason=\"one\"} 1
+b{name=\"x\",reason=\"a \\\"quoted\\\", {braced} \\\\ one\"} 2.5
+b{name=\"y\", reason=\"\",} 4 1700000000000
+c{le=\"+Inf\"} 1e+03
+d +Inf
+";
+
+    #[test]
+    fn series_are_chosen_by_name_and_labels_and_added_up() {
+        let value = |name: &str, labels: &[(&str, &str)]| {
+            let labels = labels.iter().map(|(n, v)| ((*n).to_owned(), (*v).to_owned())).collect();
+            value(TEXT, name, &labels)
+        };
+        assert_eq!(value("a_total", &[]), Some(7.0));
+        assert_eq!(value("a_tot", &[]), None);
+        assert_eq!(value("b", &[]), Some(7.5));
+        assert_eq!(value("b", &[("name", "x")]), Some(3.5));
+        assert_eq!(value("b", &[("name", "y"), ("reason", "")]), Some(4.0));
+        assert_eq!(value("b", &[("reason", "a \"quoted\", {braced} \\ one")]), Some(2.5));
+        assert_eq!(value("b", &[("name", "z")]), None);
+        assert_eq!(value("c", &[("le", "+Inf")]), Some(1000.0));
+        assert_eq!(value("d", &[]), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn broken_text_has_no_value() {
+        for text in ["a{", "a{x", "a{x=\"", "a{x=\"\\", "a{x=\"y\"", "a{x=\"y\"} z", "a", "a "] {
+            assert_eq!(value(text, "a", &BTreeMap::new()), None, "{text}");
+        }
+    }
+
+    #[test]
+    fn growth_counts_on_when_a_counter_begins_anew() {
+        let mut growth = Growth::default();
+        let grown = [5.0, 5.0, 7.0, 1.0, 2.0].map(|value| growth.add(value).to_string());
+        assert_eq!(grown, ["0", "0", "2", "3", "4"]);
+    }
+
+    #[test]
+    fn comparisons() {
+        for (wanted, number, holds) in [
+            (Wanted::AtLeast(2.0), Some(2.0), true),
+            (Wanted::AtLeast(2.0), Some(1.9), false),
+            (Wanted::AtMost(2.0), Some(2.0), true),
+            (Wanted::AtMost(2.0), Some(2.1), false),
+            (Wanted::Equals(1.0), Some(1.0), true),
+            (Wanted::Equals(1.0), Some(0.0), false),
+            (Wanted::AtMost(2.0), None, false),
+            (Wanted::AtLeast(0.0), Some(f64::NAN), false),
+            (Wanted::Absent, None, true),
+            (Wanted::Absent, Some(0.0), false),
+        ] {
+            assert_eq!(judge(wanted, number).holds, holds, "{wanted:?} {number:?}");
+        }
+    }
+}

@@ -1,0 +1,147 @@
+//! A metric of a component.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::problem::Finding;
+use super::super::read::{Fields, Read, Reader};
+use super::super::tree::{Node, Value};
+use super::super::{Component, NodeRef, Probe};
+use super::object::labels;
+
+/// See [`Probe::Metric`].
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Metric {
+    /// Who tells.
+    pub component: MetricOf,
+    /// On which node.
+    pub on: NodeRef,
+    /// The metric's name, as it stands in the text: with `_total`, `_bucket` or `_count`.
+    pub name: String,
+    /// Labels that a series has; several series are added up.
+    pub labels: BTreeMap<String, String>,
+    /// What is looked at.
+    pub side: MetricSide,
+    /// What it must be.
+    pub wanted: Wanted,
+}
+
+/// Who tells of metrics.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MetricOf {
+    /// A component of the control plane.
+    Component(Component),
+    /// The kubelet.
+    Kubelet,
+    /// kube-proxy.
+    KubeProxy,
+}
+
+impl MetricOf {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Component(component) => component.name(),
+            Self::Kubelet => "kubelet",
+            Self::KubeProxy => "kube-proxy",
+        }
+    }
+}
+
+/// What of a metric is looked at.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum MetricSide {
+    /// Its value.
+    Value,
+    /// How much it has grown since the observation began; a counter that begins anew counts on.
+    Increase,
+}
+
+/// What a number must be.
+#[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wanted {
+    /// This or more.
+    AtLeast(f64),
+    /// This or less.
+    AtMost(f64),
+    /// Just this.
+    Equals(f64),
+    /// No series has the name and the labels.
+    Absent,
+}
+
+const SOURCES: [(&str, MetricOf); 6] = [
+    ("kube-apiserver", MetricOf::Component(Component::KubeApiserver)),
+    ("kube-controller-manager", MetricOf::Component(Component::KubeControllerManager)),
+    ("kube-scheduler", MetricOf::Component(Component::KubeScheduler)),
+    ("etcd", MetricOf::Component(Component::Etcd)),
+    ("kubelet", MetricOf::Kubelet),
+    ("kube-proxy", MetricOf::KubeProxy),
+];
+
+const WANTED: [(&str, Read<Wanted>); 4] = [
+    ("atLeast", |reader, node| number(reader, node).map(Wanted::AtLeast)),
+    ("atMost", |reader, node| number(reader, node).map(Wanted::AtMost)),
+    ("equals", |reader, node| number(reader, node).map(Wanted::Equals)),
+    ("absent", |reader, node| match node.value {
+        Value::Null => Some(Wanted::Absent),
+        _ => reader.wrong(node, "`absent` takes no value", "write `value: absent`"),
+    }),
+];
+
+pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
+    let mut fields = Fields::of(reader, node, "`metric`")?;
+    let component =
+        fields.required(reader, "component", |reader, node| reader.word(node, &SOURCES));
+    let on = fields.required_node(reader, "on", Reader::node);
+    let name = fields.required(reader, "name", |reader, node| {
+        let name = reader.line(node)?;
+        if name.chars().all(|char| char.is_ascii_alphanumeric() || "_:".contains(char)) {
+            return Some(name);
+        }
+        let help = "write the name alone; labels stand in `labels: {name: value}`";
+        reader.wrong(node, format!("`{name}` is not the name of a metric"), help)
+    });
+    let labels = fields.optional(reader, "labels", labels).unwrap_or_default();
+    let [value, increase] = ["value", "increase"].map(|name| fields.get(name));
+    let (side, wanted) = match (value, increase) {
+        (Some(node), None) => (MetricSide::Value, reader.one_of(node, "a comparison", &WANTED)),
+        (None, Some(node)) => (MetricSide::Increase, reader.one_of(node, "a comparison", &WANTED)),
+        (Some(_), Some(node)) => {
+            let help = "write an expectation for each";
+            (
+                MetricSide::Value,
+                reader.wrong(node, "`value` and `increase` exclude each other", help),
+            )
+        }
+        (None, None) => {
+            let help = "add `value` or `increase`, such as `increase: {atLeast: 1}`";
+            fields.lacks(reader, "nothing is expected of the metric", help);
+            (MetricSide::Value, None)
+        }
+    };
+    if let (Some(node), Some(Wanted::Absent)) = (increase, wanted) {
+        let finding = Finding::new(node.span, "what is absent has no increase");
+        reader.report(finding.help("write `value: absent`, or `increase: {equals: 0}`"));
+    }
+    fields.end(reader);
+    let (component, (on, on_node)) = (component?, on?);
+    if let (MetricOf::Component(_), NodeRef::Worker(_)) = (component, on) {
+        let message = format!("{} does not run on a worker", component.name());
+        return reader.wrong(on_node, message, "write a master, such as `{master: 1}`");
+    }
+    Some(Probe::Metric(Metric { component, on, name: name?, labels, side, wanted: wanted? }))
+}
+
+#[expect(clippy::cast_precision_loss, reason = "what is compared with is floating, too")]
+fn number(reader: &mut Reader, node: &Node) -> Option<f64> {
+    match node.value {
+        Value::Integer(number) => Some(number as f64),
+        Value::Float(number) => Some(number),
+        _ => reader.mistyped(node, "a number"),
+    }
+}

@@ -1,0 +1,135 @@
+//! An expression over an object, or over several.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::super::expression::Expression;
+use super::super::problem::Finding;
+use super::super::read::{Fields, Reader};
+use super::super::tree::{Node, Value};
+use super::super::{NodeRef, Probe};
+
+/// See [`Probe::Object`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Object {
+    /// `apiVersion` of the kind, such as `v1` or `apps/v1`.
+    pub api_version: String,
+    /// The kind.
+    pub kind: String,
+    /// The namespace. Without one, a named object of a namespaced kind is in `default`, and several
+    /// objects are those of all namespaces.
+    pub namespace: Option<String>,
+    /// The name of the one object; nothing: all objects, or those with the labels.
+    pub name: Option<String>,
+    /// Labels that the objects have.
+    pub labels: BTreeMap<String, String>,
+    /// A CEL expression over `object` (`null` if there is none) or `objects`, and over `nodes`, a
+    /// map from `master-1` to the node's name in Kubernetes.
+    pub cel: String,
+    /// The apiserver that is asked, directly.
+    pub through: NodeRef,
+}
+
+pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
+    let mut fields = Fields::of(reader, node, "`object`")?;
+    let api_version = fields.required(reader, "apiVersion", Reader::line);
+    let kind = fields.required(reader, "kind", Reader::line);
+    let namespace = fields.optional(reader, "namespace", Reader::name);
+    let name = fields.optional(reader, "name", Reader::line);
+    let labels_node = fields.get("labels");
+    let labels = labels_node.and_then(|node| labels(reader, node)).unwrap_or_default();
+    let through = fields.required(reader, "through", Reader::master);
+    if let (Some(_), Some(node)) = (&name, labels_node) {
+        let help = "a name for one `object`; labels for all `objects` that have them";
+        reader.report(Finding::new(node.span, "`name` and `labels` exclude each other").help(help));
+    }
+    let cel = match fields.required_node(reader, "cel", Reader::text) {
+        Some((text, node)) => expression(reader, node, text, name.is_some()),
+        None => None,
+    };
+    fields.end(reader);
+    Some(Probe::Object(Object {
+        api_version: api_version?,
+        kind: kind?,
+        namespace,
+        name,
+        labels,
+        cel: cel?,
+        through: through?,
+    }))
+}
+
+/// Reads a map of words.
+pub(super) fn labels(reader: &mut Reader, node: &Node) -> Option<BTreeMap<String, String>> {
+    match &node.value {
+        Value::Map(entries) if !entries.is_empty() => {
+            let texts = entries.iter().filter_map(|entry| match &entry.value.value {
+                // A label may well be empty.
+                Value::Text(text) if text.is_empty() => Some((entry.key.clone(), String::new())),
+                _ => Some((entry.key.clone(), reader.line(&entry.value)?)),
+            });
+            Some(texts.collect())
+        }
+        Value::Map(_) => {
+            reader.wrong(node, "no label is named", "write at least one, or leave the field away")
+        }
+        _ => reader.mistyped(node, "labels, such as `{component: etcd}`"),
+    }
+}
+
+/// Checks a CEL expression, and that it speaks of what there is.
+fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Option<String> {
+    let compiled = match Expression::compile(&text) {
+        Ok(compiled) => compiled,
+        Err(errors) => {
+            for (at, why) in errors {
+                let (words, span) = place(node, &text, at);
+                let message = format!("this is not CEL{words}: {why}");
+                let help = "see https://github.com/google/cel-spec/blob/master/doc/langdef.md";
+                reader.report(Finding::new(span, message).help(help));
+            }
+            return None;
+        }
+    };
+    let subject = if one { "object" } else { "objects" };
+    let known = [subject, "nodes"];
+    if let Some(unknown) = compiled.free().iter().find(|name| !known.contains(&name.as_str())) {
+        let why = match (unknown.as_str(), one) {
+            ("objects", true) => "; with `name` there is one `object`",
+            ("object", false) => "; without `name` there are several `objects`",
+            _ => "",
+        };
+        let help = format!("allowed: `{subject}`, and `nodes`, such as `nodes[\"master-1\"]`{why}");
+        return reader.wrong(node, format!("the expression knows no `{unknown}`"), help);
+    }
+    if !compiled.free().contains(subject) {
+        let message = format!("the expression does not speak of `{subject}`");
+        return reader.wrong(node, message, format!("write a condition on `{subject}`"));
+    }
+    let (nothing, none, nodes) = (json!(null), json!([]), json!({}));
+    let subject = (subject, if one { &nothing } else { &none });
+    if let Some(function) = compiled.unknown_function(&[subject, ("nodes", &nodes)]) {
+        let help = "see https://github.com/google/cel-spec/blob/master/doc/langdef.md#list-of-standard-definitions";
+        return reader.wrong(node, format!("CEL has no function `{function}`"), help);
+    }
+    Some(text)
+}
+
+/// Where in the file a place of the expression is: just there, if the text stands in the file as it
+/// is, in quotes or not; else the whole text, and the place in words.
+fn place(node: &Node, text: &str, (line, column): (isize, isize)) -> (String, (usize, usize)) {
+    let before: usize = usize::try_from(column).unwrap_or(0);
+    let bytes = text.chars().take(before).map(char::len_utf8).sum::<usize>();
+    let (start, length) = node.span;
+    let quote = match length.checked_sub(text.len()) {
+        Some(0) => Some(0),
+        Some(2) => Some(1),
+        _ => None,
+    };
+    match quote {
+        Some(quote) if !text.contains('\n') => (String::new(), (start + quote + bytes, 1)),
+        _ => (format!(" at line {line}, column {}", before + 1), node.span),
+    }
+}
