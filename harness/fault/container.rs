@@ -26,7 +26,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
-use super::process::{checked, pattern, running, until};
+use super::process::{checked, running, until};
 use super::{Issued, Primitive, Proof, record, recorded};
 use crate::cluster::client::{Access, Answer, Vantage};
 use crate::cluster::{ClusterError, Command, Node, Service};
@@ -82,17 +82,6 @@ record=$(echo /var/lib/containerd/*/containers/"$1"/status)
 cat >"$record.outage-new"
 sync "$record.outage-new"
 mv "$record.outage-new" "$record"
-"#;
-
-/// The last line in which the kubelet ($1) says that a name is reserved for the container $2: in
-/// the file that it writes its log to, else in the journal.
-const REFUSED: &str = r#"
-pid=$(pgrep -o -f "$1") || { echo "no kubelet runs" >&2; exit 1; }
-if [ -f "/proc/$pid/fd/2" ]; then
-    cat "/proc/$pid/fd/2"
-else
-    journalctl --unit kubelet --output cat --no-pager
-fi | grep 'failed to reserve container name' | grep "is reserved for [^0-9a-f]*$2" | tail -n 1
 "#;
 
 /// What was before.
@@ -331,15 +320,14 @@ impl ContainerNameTaken {
         Ok(Ok(evidence))
     }
 
-    /// What the kubelet said last of a name that this container has, without what differs each time.
+    /// What the kubelet said last of a name that this container has.
     async fn refusal(
         &self,
         holder: &Container,
         access: &Access,
     ) -> Result<Option<String>, ClusterError> {
-        let search = Command::script(REFUSED, [pattern("kubelet"), holder.id.clone()]);
-        let line = checked(&**access.node(self.on)?, search, "read the kubelet's log").await?;
-        Ok(said(&line.text()))
+        let (log, _) = access.node(self.on)?.log(Service::Kubelet, Some(0)).await?;
+        Ok(refused(&String::from_utf8_lossy(&log), &holder.id))
     }
 
     async fn ready(&self, access: &Access) -> Result<Answer, ClusterError> {
@@ -390,11 +378,16 @@ impl ContainerNameTaken {
     }
 }
 
-/// The refusal in a line of the kubelet's log.
-fn said(line: &str) -> Option<String> {
-    let from = line.find("failed to reserve container name")?;
-    let text = line[from..].replace('\\', "");
-    Some(text.split("\"\" ").next().unwrap_or_default().to_owned())
+/// The last refusal in a kubelet's log because of this container. Some versions of containerd add to
+/// the text at its end.
+fn refused(log: &str, holder: &str) -> Option<String> {
+    let refusal = |line: &str| {
+        let line = line.replace('\\', "");
+        let text = &line[line.find("failed to reserve container name")?..];
+        let reserved = format!("is reserved for \"{holder}\"");
+        text.contains(&reserved).then(|| text.split("\"\" ").next().unwrap_or_default().to_owned())
+    };
+    log.lines().rev().find_map(refusal)
 }
 
 impl Primitive for ContainerNameTaken {
@@ -481,8 +474,10 @@ mod tests {
     #[test]
     fn the_refusal_is_found_in_the_line_that_a_kubelet_writes() {
         let line = r#"E1121 07:26:21.209439 393 pod_workers.go:1324] "Error syncing pod, skipping" err="failed to \"StartContainer\" for \"kube-apiserver\" with CreateContainerError: \"failed to reserve container name \\\"x_2\\\": name \\\"x_2\\\" is reserved for \\\"3bbc\\\"\"" pod="kube-system/kube-apiserver-master-3""#;
+        let log = format!("before\n{line}\nafter");
         let wanted = r#"failed to reserve container name "x_2": name "x_2" is reserved for "3bbc""#;
-        assert_eq!(said(line).unwrap(), wanted);
-        assert_eq!(said("something else"), None);
+        assert_eq!(refused(&log, "3bbc").unwrap(), wanted);
+        assert_eq!(refused(&log, "3bb"), None);
+        assert_eq!(refused("", "3bbc"), None);
     }
 }
