@@ -117,6 +117,7 @@ impl Bench {
                 kubernetes: base.to_owned(),
                 etcd: base.to_owned(),
                 coredns: base.to_owned(),
+                cri_tools: base.to_owned(),
                 connect_timeout: Duration::from_millis(500),
                 silence_timeout: Duration::from_millis(500),
             },

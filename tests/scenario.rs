@@ -311,6 +311,30 @@ fn actions() {
 }
 
 #[test]
+fn faults_of_names_and_objects() {
+    let stop = "stop: {component: kube-apiserver, on: {master: 3}, signal: SIGKILL}";
+    let faults = [
+        "containerNameTaken: {component: kube-apiserver, on: {master: 3}, by: runningAtempt}",
+        "containerNameTaken: {component: kube-apiserver, on: {worker: 1}}",
+        "apply: {manifest: {kind: Namespace, metadata: {}}}",
+        "apply: {manifest: {apiVersion: v1, kind: List, metadata: {name: a}}, through: {master: 9}}",
+        "apply: {manifest: {apiVersion: v1, kind: Node, metadata: {name: a}, status: {a: b}}}",
+        "apply: {manifest: text}",
+        "patch: {apiVersion: v1, kind: Node, name: a, patch: {}}",
+        "patch: {apiVersion: v1, kind: Node, name: a, patch: [1]}",
+        "patch: {apiVersion: v1, kind: Node, name: a, patch: {metadata: {name: b}}, strategy: json}",
+        "patch: {apiVersion: v1, kind: Node, name: a, patch: {a: [{$patch: delete}]}}",
+        "delete: {apiVersion: a/b/c, kind: Node, name: a}",
+        "delete: {apiVersion: v1, kind: Pod, namespace: A_b, nam: a}",
+        "scale: {apiVersion: apps/v1, kind: Deployment, name: a, replicas: -1}",
+        "scale: {apiVersion: apps/v1, kind: Deployment, name: a, replicas: 3000000000}",
+    ];
+    let cases: Vec<_> = faults.map(|fault| [(stop, fault)]).into();
+    let cases: Vec<&[(&str, &str)]> = cases.iter().map(|case| &case[..]).collect();
+    insta::assert_snapshot!(each(&cases));
+}
+
+#[test]
 fn other_files() {
     insta::assert_snapshot!(each(&[
         &[("outage/v1alpha1", "outage/v2")],

@@ -222,7 +222,7 @@ fn mend(release: &Release) -> Vec<String> {
     ];
     match release.product {
         Product::Kubernetes => ways.insert(0, "let this machine reach https://dl.k8s.io".into()),
-        Product::Etcd | Product::Coredns => {
+        Product::Etcd | Product::Coredns | Product::CriTools => {
             ways.insert(0, "let this machine reach https://github.com".into());
         }
         Product::MetricsServer => {}

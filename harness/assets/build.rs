@@ -101,12 +101,12 @@ impl Go {
     /// A go.mod that requires the release.
     ///
     /// Kubernetes's own replaces its staging modules by folders of its repository, which the
-    /// proxy does not serve; each is also released by itself, as v0.
+    /// proxy does not serve; each is also released by itself, as v0. Who builds upon Kubernetes
+    /// itself, as cri-tools does under Kubernetes's version numbers, replaces them likewise.
     async fn go_mod(&self, release: &Release, dir: &Path) -> Result<String, AssetError> {
         let mut text = String::from("module assets\n");
         for (i, command) in release.commands().iter().enumerate() {
-            let line = format!("require {} v{}\n", command.module, release.version);
-            if text.contains(&line) {
+            if release.commands()[..i].iter().any(|before| before.module == command.module) {
                 continue;
             }
             let module = format!("{}@v{}", command.module, release.version);
@@ -116,7 +116,7 @@ impl Go {
             if i == 0 {
                 text.extend(own.lines().filter(|l| l.starts_with("go ")).map(|l| format!("{l}\n")));
             }
-            text.push_str(&line);
+            text.push_str(&require(command.module, &own, &release.version));
             replace_staging(&mut text, &own, &release.version);
         }
         Ok(text)
@@ -192,21 +192,41 @@ impl Go {
     }
 }
 
-/// Adds a `replace` for each module that `own` takes from its staging folder.
+/// Requires a module, also one that calls itself otherwise than the proxy does.
+fn require(module: &str, own: &str, version: &str) -> String {
+    let declared = own.lines().find_map(|line| line.strip_prefix("module ")).unwrap_or(module);
+    let mut text = format!("require {declared} v{version}\n");
+    if declared != module {
+        // Writing to a string can't fail.
+        let _ = writeln!(text, "replace {declared} => {module} v{version}");
+    }
+    text
+}
+
+/// Adds a `replace` for each module that `own` takes from Kubernetes's staging folder, and for
+/// Kubernetes itself.
 fn replace_staging(go_mod: &mut String, own: &str, version: &str) {
     let Some((_, rest)) = version.split_once('.') else {
         return;
     };
     for line in own.lines() {
         let words: Vec<_> = line.trim_start_matches("replace ").split_whitespace().collect();
-        if let [module, "=>", folder] = words[..]
-            && folder.starts_with("./staging/")
-        {
-            // Writing to a string can't fail.
-            let _ = writeln!(go_mod, "replace {module} => {module} v0.{rest}");
-        }
+        let (module, major) = match words[..] {
+            [module, "=>", from, ..]
+                if from.starts_with("./staging/")
+                    || from.starts_with("k8s.io/kubernetes/staging/") =>
+            {
+                (module, "0")
+            }
+            [module @ "k8s.io/kubernetes", "=>", ..] => (module, "1"),
+            _ => continue,
+        };
+        let _ = writeln!(go_mod, "replace {module} => {module} v{major}.{rest}");
     }
 }
+
+/// What cri-tools calls itself.
+const CRI_TOOLS: &str = "github.com/kubernetes-sigs/cri-tools";
 
 /// What the official build also sets: without it a binary calls itself v0.0.0-master.
 fn linker_flags(release: &Release) -> String {
@@ -216,6 +236,10 @@ fn linker_flags(release: &Release) -> String {
         Product::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
         Product::MetricsServer => &["k8s.io/component-base/version"],
         Product::Etcd | Product::Coredns => &[],
+        Product::CriTools => {
+            let _ = write!(flags, " -X {CRI_TOOLS}/pkg/version.Version=v{version}");
+            &[]
+        }
     };
     let (major, rest) = version.split_once('.').unwrap_or((version, ""));
     let minor = rest.split('.').next().unwrap_or_default();
@@ -257,6 +281,22 @@ mod tests {
             text,
             "replace k8s.io/api => k8s.io/api v0.34.4\nreplace k8s.io/kms => k8s.io/kms v0.34.4\n"
         );
+    }
+
+    #[test]
+    fn a_module_that_builds_upon_kubernetes_gets_its_released_parts() {
+        let own = "module github.com/x/y\n\nreplace (\n\tk8s.io/api => \
+                   k8s.io/kubernetes/staging/src/k8s.io/api v0.0.0-20240417172702-7c48c2bd72b9\n\
+                   \tk8s.io/kubernetes => k8s.io/kubernetes v1.30.0\n)\n";
+        let mut text = require("k8s.io/y", own, "1.30.0");
+        replace_staging(&mut text, own, "1.30.0");
+        assert_eq!(
+            text,
+            "require github.com/x/y v1.30.0\nreplace github.com/x/y => k8s.io/y v1.30.0\n\
+             replace k8s.io/api => k8s.io/api v0.30.0\n\
+             replace k8s.io/kubernetes => k8s.io/kubernetes v1.30.0\n"
+        );
+        assert_eq!(require("a/b", "module a/b\n", "1.2.3"), "require a/b v1.2.3\n");
     }
 
     #[test]

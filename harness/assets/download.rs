@@ -25,6 +25,8 @@ pub struct Sites {
     pub etcd: String,
     /// `CoreDNS`: `<coredns>/v1.12.1/coredns_1.12.1_linux_amd64.tgz` and `….sha256`.
     pub coredns: String,
+    /// cri-tools: `<cri_tools>/v1.30.0/crictl-v1.30.0-linux-amd64.tar.gz` and `….sha256`.
+    pub cri_tools: String,
     /// How long a connection may take to be made. A site that is blocked must not hold up a build.
     pub connect_timeout: Duration,
     /// How long a site may say nothing, before its answer or in the middle of it.
@@ -37,6 +39,7 @@ impl Default for Sites {
             kubernetes: "https://dl.k8s.io/release".into(),
             etcd: "https://github.com/etcd-io/etcd/releases/download".into(),
             coredns: "https://github.com/coredns/coredns/releases/download".into(),
+            cri_tools: "https://github.com/kubernetes-sigs/cri-tools/releases/download".into(),
             connect_timeout: Duration::from_secs(3),
             silence_timeout: Duration::from_secs(10),
         }
@@ -129,6 +132,11 @@ impl Downloads {
                 let file = format!("coredns_{version}_linux_{architecture}.tgz");
                 let files = vec![(file.clone(), format!("{file}.sha256"))];
                 (&self.sites.coredns, files, true)
+            }
+            Product::CriTools => {
+                let file = format!("crictl-v{version}-linux-{architecture}.tar.gz");
+                let files = vec![(file.clone(), format!("{file}.sha256"))];
+                (&self.sites.cri_tools, files, true)
             }
             Product::MetricsServer => {
                 return Err(AssetError::Download {

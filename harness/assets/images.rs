@@ -80,7 +80,9 @@ fn key(kubernetes: &KubernetesVersion, binaries: &Binaries, packages: &Packages)
     let mut hasher = Sha256::new();
     hasher.update(FORMAT);
     hasher.update(packages.digest());
-    for provenance in binaries.provenance() {
+    // No image holds crictl.
+    let packed = |provenance: &&Provenance| provenance.name != Binary::Crictl.name();
+    for provenance in binaries.provenance().iter().filter(packed) {
         hasher.update(&provenance.name);
         hasher.update(&provenance.sha256);
     }

@@ -38,8 +38,8 @@ pub use progress::Progress;
 pub use provenance::{Origin, Provenance};
 pub use release::{Binary, Product, Release};
 pub use version::{
-    DEFAULT_KUBERNETES, Differences, KubeadmApi, KubernetesVersion, METRICS_SERVER, VersionError,
-    differences,
+    CRI_TOOLS, DEFAULT_KUBERNETES, Differences, KubeadmApi, KubernetesVersion, METRICS_SERVER,
+    VersionError, differences,
 };
 
 use binaries::Finder;

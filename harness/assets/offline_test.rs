@@ -70,7 +70,8 @@ async fn nothing_is_asked_for_when_all_is_in_the_cache() {
         sites: Sites {
             kubernetes: nowhere.clone(),
             etcd: nowhere.clone(),
-            coredns: nowhere,
+            coredns: nowhere.clone(),
+            cri_tools: nowhere,
             ..Sites::default()
         },
         go: "/nowhere/go".into(),

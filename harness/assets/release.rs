@@ -1,7 +1,7 @@
 //! The upstream releases: which binaries each holds, and what they are built from.
 
 use super::error::AssetError;
-use super::version::{KubernetesVersion, METRICS_SERVER, differences};
+use super::version::{CRI_TOOLS, KubernetesVersion, METRICS_SERVER, differences};
 
 /// A static binary that a cluster is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -28,6 +28,8 @@ pub enum Binary {
     Coredns,
     /// `metrics-server`
     MetricsServer,
+    /// `crictl`
+    Crictl,
 }
 
 impl Binary {
@@ -45,6 +47,7 @@ impl Binary {
             Self::Etcdctl => "etcdctl",
             Self::Coredns => "coredns",
             Self::MetricsServer => "metrics-server",
+            Self::Crictl => "crictl",
         }
     }
 
@@ -71,6 +74,8 @@ pub enum Product {
     Coredns,
     /// metrics-server, which is released only as an image.
     MetricsServer,
+    /// crictl, which asks a container runtime what the kubelet asks it.
+    CriTools,
 }
 
 /// One release of a product for one architecture.
@@ -87,6 +92,7 @@ pub struct Release {
 /// A Go package that is a command, in its module.
 pub(super) struct Command {
     pub(super) binary: Binary,
+    /// The module's path on the proxy; it may call itself otherwise.
     pub(super) module: &'static str,
     pub(super) package: &'static str,
 }
@@ -136,17 +142,24 @@ static METRICS: [Command; 1] = [Command {
     package: "sigs.k8s.io/metrics-server/cmd/metrics-server",
 }];
 
+static CRI_TOOLS_COMMANDS: [Command; 1] = [Command {
+    binary: Binary::Crictl,
+    module: "sigs.k8s.io/cri-tools",
+    package: "github.com/kubernetes-sigs/cri-tools/cmd/crictl",
+}];
+
 impl Release {
     /// What a cluster of this version needs, beside metrics-server.
     ///
     /// # Errors
     /// [`AssetError::Version`] and [`AssetError::Architecture`].
-    pub fn of_cluster(kubernetes: &KubernetesVersion) -> Result<[Self; 3], AssetError> {
+    pub fn of_cluster(kubernetes: &KubernetesVersion) -> Result<[Self; 4], AssetError> {
         let differences = differences(kubernetes)?;
         Ok([
             Self::new(Product::Kubernetes, kubernetes.to_string())?,
             Self::new(Product::Etcd, differences.etcd)?,
             Self::new(Product::Coredns, differences.coredns)?,
+            Self::new(Product::CriTools, CRI_TOOLS)?,
         ])
     }
 
@@ -178,6 +191,7 @@ impl Release {
             Product::Etcd => "etcd",
             Product::Coredns => "coredns",
             Product::MetricsServer => "metrics-server",
+            Product::CriTools => "cri-tools",
         }
     }
 
@@ -197,6 +211,7 @@ impl Release {
             Product::Etcd => &ETCD,
             Product::Coredns => &COREDNS,
             Product::MetricsServer => &METRICS,
+            Product::CriTools => &CRI_TOOLS_COMMANDS,
         }
     }
 }

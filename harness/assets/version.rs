@@ -11,6 +11,10 @@ pub const DEFAULT_KUBERNETES: &str = "1.34.4";
 /// The metrics-server version that is used with every Kubernetes version.
 pub const METRICS_SERVER: &str = "0.9.0";
 
+/// The cri-tools version that is used with every Kubernetes version: crictl speaks CRI v1, as every
+/// kubelet and containerd do that can be started.
+pub const CRI_TOOLS: &str = "1.30.0";
+
 /// A released Kubernetes version, such as 1.34.4. Pre-releases are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

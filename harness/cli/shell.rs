@@ -14,7 +14,7 @@ Examples:
   outage shell master-3 -- kubectl get nodes";
 
 /// Opens a shell on a node of a running cluster, or runs a command there. `KUBECONFIG` is set, and
-/// kubectl, ctr, kubeadm and etcdctl are on the PATH.
+/// kubectl, crictl, ctr, kubeadm and etcdctl are on the PATH.
 #[derive(Debug, Args)]
 #[command(after_help = AFTER_HELP)]
 pub(super) struct Shell {

@@ -145,8 +145,8 @@ pub trait Node: Send + Sync + fmt::Debug {
     fn service(&self, service: Service, run: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
 
     /// What one of these programs has written to its log since a position that an earlier call
-    /// gave, and the position after it; nothing: from the log's present end. Works while the
-    /// machine is off, too.
+    /// gave, and the position after it; 0: from its beginning; nothing: from the log's present end.
+    /// Works while the machine is off, too.
     fn log(
         &self,
         service: Service,

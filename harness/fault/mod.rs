@@ -4,7 +4,9 @@
 //! first mutation. A revert is idempotent, tolerates a partial or absent injection, and is verified
 //! by reading back.
 
+mod container;
 mod manifest;
+mod object;
 mod process;
 mod settings;
 mod stop;
@@ -75,6 +77,11 @@ fn primitive(fault: &Fault) -> &dyn Primitive {
     match fault {
         Fault::Stop(stop) => stop,
         Fault::Settings(settings) => settings,
+        Fault::ContainerNameTaken(taken) => taken,
+        Fault::Apply(apply) => apply,
+        Fault::Patch(patch) => patch,
+        Fault::Delete(delete) => delete,
+        Fault::Scale(scale) => scale,
     }
 }
 

@@ -24,7 +24,11 @@ macro_rules! builtin {
 }
 
 /// The scenarios that come with the program, in the order of lists: every file in `scenarios/`.
-pub const BUILTIN: &[Builtin] = &[builtin!("etcd-member-down"), builtin!("stopped-apiserver")];
+pub const BUILTIN: &[Builtin] = &[
+    builtin!("container-name-taken"),
+    builtin!("etcd-member-down"),
+    builtin!("stopped-apiserver"),
+];
 
 /// There is no such built-in scenario.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -18,6 +18,23 @@ pub(super) struct Node {
     pub(super) span: (usize, usize),
 }
 
+impl Node {
+    /// The value as JSON.
+    pub(super) fn json(&self) -> serde_json::Value {
+        match &self.value {
+            Value::Null => serde_json::Value::Null,
+            Value::Bool(value) => (*value).into(),
+            Value::Integer(value) => (*value).into(),
+            Value::Float(value) => (*value).into(),
+            Value::Text(text) => text.as_str().into(),
+            Value::List(items) => items.iter().map(Self::json).collect(),
+            Value::Map(entries) => {
+                entries.iter().map(|entry| (entry.key.clone(), entry.value.json())).collect()
+            }
+        }
+    }
+}
+
 /// A value of YAML's core schema.
 #[derive(Debug)]
 pub(super) enum Value {

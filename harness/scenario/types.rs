@@ -6,7 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::probe::{EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Writes, Written};
-use super::{Addon, NamedNode, Version, Versions};
+use super::{
+    Addon, Apply, ContainerNameTaken, Delete, NamedNode, Patch, Scale, Version, Versions,
+};
 
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
 /// observe and mend it.
@@ -186,6 +188,17 @@ pub enum Fault {
     Stop(Stop),
     /// The component runs with changed flags, one node after another.
     Settings(SettingsChange),
+    /// The name of the component's next container is taken, so that the kubelet can't create it.
+    ContainerNameTaken(ContainerNameTaken),
+    /// An object is applied by server-side apply: created, or those of its fields changed that the
+    /// manifest has.
+    Apply(Apply),
+    /// Fields of an object change.
+    Patch(Patch),
+    /// An object is deleted.
+    Delete(Delete),
+    /// A workload gets another number of pods, by its `scale` subresource.
+    Scale(Scale),
 }
 
 /// See [`Fault::Stop`].

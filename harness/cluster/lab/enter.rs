@@ -18,8 +18,8 @@ use crate::cluster::ClusterError;
 pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
 
 /// Opens a shell on a node of a running lab, or runs a command there: `KUBECONFIG` is set, and
-/// `kubectl`, `ctr`, `kubeadm` and `etcdctl` are on the `PATH`. `lab` names one of several running
-/// labs by its folder's name. To be called before any thread exists. Returns the exit code.
+/// `kubectl`, `crictl`, `ctr`, `kubeadm` and `etcdctl` are on the `PATH`. `lab` names one of several
+/// running labs by its folder's name. To be called before any thread exists. Returns the exit code.
 ///
 /// # Errors
 /// If no lab runs, several do and none is named, the lab has no such node, or its namespaces can't

@@ -194,8 +194,7 @@ impl Link {
             drop(stdin);
         };
         let whole = async {
-            // Programs that it left behind may hold the streams open: its exit is what counts,
-            // with what was written until then.
+            // Programs that it left behind may hold the streams open: its exit is what counts.
             let collect = async {
                 tokio::join!(
                     feed,
@@ -203,14 +202,9 @@ impl Link {
                     stderr_rx.read_to_end(&mut stderr)
                 )
             };
-            tokio::pin!(collect);
             tokio::select! {
-                _ = &mut collect => program.wait().await,
-                code = program.wait() => {
-                    // What it wrote is in the pipes: this ends at once unless a child holds them.
-                    let _ = tokio::time::timeout(Duration::from_millis(200), collect).await;
-                    code
-                }
+                _ = collect => program.wait().await,
+                code = program.wait() => code,
             }
         };
         let code = tokio::time::timeout(command.timeout, whole).await.map_err(|_| {
@@ -220,6 +214,8 @@ impl Link {
             ))
         })?;
         guard.id = None;
+        drain(&stdout_rx, &mut stdout);
+        drain(&stderr_rx, &mut stderr);
         Ok(Output { code, stdout, stderr })
     }
 
@@ -326,6 +322,17 @@ impl Drop for Link {
     fn drop(&mut self) {
         self.reader.abort();
         self.waiting.close();
+    }
+}
+
+/// Takes what an ended program has left in a pipe. Not as tokio reads: it may not have heard yet that
+/// there is something.
+fn drain(pipe: &pipe::Receiver, into: &mut Vec<u8>) {
+    /// All that a pipe holds: pipe(7).
+    const CAPACITY: usize = 64 * 1024;
+    let mut rest = vec![0; CAPACITY];
+    if let Ok(length) = nix::unistd::read(pipe, &mut rest) {
+        into.extend_from_slice(&rest[..length]);
     }
 }
 

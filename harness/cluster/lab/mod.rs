@@ -284,7 +284,9 @@ impl Lab {
     /// Links the binaries that nodes run beside their packages into one folder.
     fn make_binaries(&self) -> Result<(), ClusterError> {
         let folder = self.folder.join("bin");
-        for binary in [Binary::Kubelet, Binary::Kubeadm, Binary::Kubectl, Binary::Etcdctl] {
+        for binary in
+            [Binary::Kubelet, Binary::Kubeadm, Binary::Kubectl, Binary::Etcdctl, Binary::Crictl]
+        {
             let from = self
                 .assets
                 .binary(binary)

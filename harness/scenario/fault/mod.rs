@@ -1,5 +1,11 @@
 //! Reading faults: one function a fault, and one line in [`FAULTS`].
 
+mod container;
+mod object;
+
+pub use container::{ContainerNameTaken, NameHolder};
+pub use object::{Apply, Delete, ObjectRef, Patch, PatchStrategy, Scale};
+
 use std::collections::BTreeMap;
 
 use super::problem::Finding;
@@ -7,7 +13,15 @@ use super::read::{Fields, Read, Reader};
 use super::tree::{Node, Value};
 use super::{Component, Fault, SettingsChange, Signal, Stop};
 
-const FAULTS: [(&str, Read<Fault>); 2] = [("stop", stop), ("settings", settings)];
+const FAULTS: [(&str, Read<Fault>); 7] = [
+    ("stop", stop),
+    ("settings", settings),
+    ("containerNameTaken", container::container_name_taken),
+    ("apply", object::apply),
+    ("patch", object::patch),
+    ("delete", object::delete),
+    ("scale", object::scale),
+];
 
 const COMPONENTS: [(&str, Component); 4] = [
     ("kube-apiserver", Component::KubeApiserver),
