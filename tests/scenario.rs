@@ -4,7 +4,7 @@
 
 use std::fmt::Write as _;
 
-use outage::scenario::{BUILTIN, Fault, Only, Probe, Scenario, Step, Tally, Timing, builtin, load};
+use outage::scenario::{BUILTIN, Fault, NodeRef, Only, Probe, Scenario, Step, Tally, Timing, builtin, load};
 use proptest::prelude::*;
 
 const GOOD: &str = include_str!("../scenarios/stopped-apiserver.yaml");
@@ -77,7 +77,7 @@ fn the_shipped_file_loads() {
     assert_eq!(scenario.variants.len(), 5);
     assert_eq!((scenario.cluster.masters, scenario.cluster.workers), (3, 1));
     let Step::Inject(action) = &scenario.steps[0] else { panic!("{:?}", scenario.steps[0]) };
-    assert!(matches!(&action.fault, Fault::Stop(stop) if stop.on.to_string() == "master-3"));
+    assert!(matches!(&action.fault, Fault::Stop(stop) if stop.on == [NodeRef::Master(3)]));
     let covers = ["master-count-sigkill", "master-count-switch-to-lease", "lease-sigkill"];
     assert_eq!(action.only, Only::These(covers.map(str::to_owned).to_vec()));
     let Step::Detect(expectations) = &scenario.steps[2] else { panic!("{:?}", scenario.steps[2]) };

@@ -13,7 +13,7 @@ use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
-use crate::scenario::NodeRef;
+use crate::scenario::{NodeRef, Signal};
 
 /// A failure of the harness to work with a cluster: not a failure of Kubernetes, which is data.
 #[derive(Debug, thiserror::Error)]
@@ -139,6 +139,18 @@ pub trait Node: Send + Sync + fmt::Debug {
 
     /// Starts or stops one of the programs that the node's init keeps running. Idempotent.
     fn service(&self, service: Service, run: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Sends a signal to one of the programs that the node's init keeps running. When it has ended,
+    /// the init starts it again as systemd does with kubeadm's packages: the kubelet after 10 s,
+    /// containerd after 5 s.
+    ///
+    /// # Errors
+    /// If it does not run.
+    fn kill(&self, service: Service, signal: Signal) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Stops every process of the machine where it is, or lets all of them go on. Idempotent.
+    /// While they stand still, [`Node::run`] may fail.
+    fn freeze(&self, frozen: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
 
     /// Whether the machine is on.
     fn powered(&self) -> bool;

@@ -17,6 +17,9 @@ mod tree;
 mod types;
 
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
+pub use fault::{
+    Freeze, Isolate, Kill, Pause, PowerOff, Program, Protocol, Traffic, TrafficEnd, TrafficRule,
+};
 pub use problem::{LoadError, Problem};
 pub use types::*;
 

@@ -178,7 +178,8 @@ fn target(reader: &mut Reader, node: &Node) -> Option<Target> {
     reader.one_of(node, "a target", &TARGETS)
 }
 
-fn service(reader: &mut Reader, node: &Node) -> Option<String> {
+/// Reads `namespace/name` of a Service.
+pub(super) fn service(reader: &mut Reader, node: &Node) -> Option<String> {
     let service = reader.line(node)?;
     match service.split_once('/') {
         Some((namespace, name)) if is_label(namespace) && is_label(name) => Some(service),

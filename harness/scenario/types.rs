@@ -5,6 +5,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::{Freeze, Isolate, Kill, Pause, PowerOff, Traffic};
+
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
 /// observe and mend it.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -159,6 +161,18 @@ pub enum Fault {
     Stop(Stop),
     /// The component runs with changed flags, one node after another.
     Settings(SettingsChange),
+    /// The program's process dies once; its supervisor brings it back.
+    Kill(Kill),
+    /// The program's process stands still until the revert.
+    Pause(Pause),
+    /// The machine loses its power until the revert.
+    PowerOff(PowerOff),
+    /// Every process of the machine stands still until the revert.
+    Freeze(Freeze),
+    /// The machine is cut off from the network between nodes until the revert.
+    Isolate(Isolate),
+    /// Packets between two ends are dropped or rejected until the revert.
+    Traffic(Traffic),
 }
 
 /// See [`Fault::Stop`].
@@ -166,8 +180,8 @@ pub enum Fault {
 pub struct Stop {
     /// What is stopped.
     pub component: Component,
-    /// On which master.
-    pub on: NodeRef,
+    /// On which masters, on all at once.
+    pub on: Vec<NodeRef>,
     /// How its process dies.
     pub signal: Signal,
 }

@@ -1,5 +1,18 @@
 //! Reading faults: one function a fault, and one line in [`FAULTS`].
 
+mod kill;
+mod node;
+mod pause;
+mod places;
+mod program;
+mod traffic;
+
+pub use kill::Kill;
+pub use node::{Freeze, Isolate, PowerOff};
+pub use pause::Pause;
+pub use program::Program;
+pub use traffic::{Protocol, Traffic, TrafficEnd, TrafficRule};
+
 use std::collections::BTreeMap;
 
 use super::problem::Finding;
@@ -7,7 +20,16 @@ use super::read::{Fields, Read, Reader};
 use super::tree::{Node, Value};
 use super::{Component, Fault, SettingsChange, Signal, Stop};
 
-const FAULTS: [(&str, Read<Fault>); 2] = [("stop", stop), ("settings", settings)];
+const FAULTS: [(&str, Read<Fault>); 8] = [
+    ("stop", stop),
+    ("settings", settings),
+    ("kill", kill::kill),
+    ("pause", pause::pause),
+    ("powerOff", node::power_off),
+    ("freeze", node::freeze),
+    ("isolate", node::isolate),
+    ("traffic", traffic::traffic),
+];
 
 const COMPONENTS: [(&str, Component); 4] = [
     ("kube-apiserver", Component::KubeApiserver),
@@ -28,11 +50,16 @@ pub(super) fn component(reader: &mut Reader, node: &Node) -> Option<Component> {
     reader.word(node, &COMPONENTS)
 }
 
+/// Reads a signal that ends a process.
+fn signal(reader: &mut Reader, node: &Node) -> Option<Signal> {
+    reader.word(node, &SIGNALS)
+}
+
 fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`stop`")?;
     let component = fields.required(reader, "component", component);
-    let on = fields.required(reader, "on", Reader::master);
-    let signal = fields.required(reader, "signal", |reader, node| reader.word(node, &SIGNALS));
+    let on = fields.required(reader, "on", places::masters);
+    let signal = fields.required(reader, "signal", signal);
     fields.end(reader);
     Some(Fault::Stop(Stop { component: component?, on: on?, signal: signal? }))
 }
@@ -40,17 +67,7 @@ fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
 fn settings(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`settings`")?;
     let component = fields.required(reader, "component", component);
-    let on = fields.required(reader, "on", |reader, node| {
-        let mut masters = vec![];
-        for master in reader.some(node, |reader, node| Some((reader.master(node)?, node.span)))? {
-            if masters.contains(&master.0) {
-                let message = format!("{} is listed twice", master.0);
-                reader.report(Finding::new(master.1, message).help("list each node once"));
-            }
-            masters.push(master.0);
-        }
-        Some(masters)
-    });
+    let on = fields.required(reader, "on", places::masters);
     let flags = fields.required(reader, "flags", |reader, node| flags(reader, node, changed_flag));
     fields.end(reader);
     Some(Fault::Settings(SettingsChange { component: component?, on: on?, flags: flags? }))
