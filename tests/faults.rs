@@ -187,20 +187,27 @@ impl Ctx {
         Ok(Self { cluster, access, deaths })
     }
 
-    /// The whole life of a fault, and what may go wrong in it.
     async fn exercise(&self, fault: &Fault) -> Result<(), Failure> {
         self.calm().await?;
         eprintln!("{}", fault::does(fault));
-
         let idle = self.undo(fault).await?;
-        self.proven(&idle, false, "before it is injected").await?;
-        self.revert(&idle, "a fault that was never injected").await?;
-        self.proven(&idle, false, "after the revert of nothing").await?;
+        let result = self.life(fault, &idle).await;
+        if result.is_err() {
+            // Or it would befall the next case.
+            self.revert(&idle, "what is left").await?;
+        }
+        result
+    }
+
+    /// The whole life of a fault, and what may go wrong in it.
+    async fn life(&self, fault: &Fault, idle: &Undo) -> Result<(), Failure> {
+        self.proven(idle, false, "before it is injected").await?;
+        self.revert(idle, "a fault that was never injected").await?;
+        self.proven(idle, false, "after the revert of nothing").await?;
 
         let half = half(&self.undo(fault).await?)?;
         self.inject(&half).await?;
-        let whole = idle;
-        self.revert(&whole, "a fault that is in place in part").await?;
+        self.revert(idle, "a fault that is in place in part").await?;
         self.calm().await?;
         if !is_kill(fault) {
             self.proven(&half, false, "after the revert of a part").await?;

@@ -141,8 +141,8 @@ mod tests {
         let found = find();
         let others = script("leep");
         let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        let stopped = std::process::Command::new("kill").args(["-STOP", &child.id().to_string()]);
-        let stopped = { stopped }.status().unwrap();
+        let pid = child.id().to_string();
+        let stopped = std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap();
         let mut state = 'S';
         for _ in 0..1000 {
             state = find().unwrap().state;

@@ -24,7 +24,7 @@ macro_rules! builtin {
 }
 
 /// The scenarios that come with the program, in the order of lists: every file in `scenarios/`.
-pub const BUILTIN: &[Builtin] = &[builtin!("stopped-apiserver")];
+pub const BUILTIN: &[Builtin] = &[builtin!("stopped-apiserver"), builtin!("master-lost")];
 
 /// There is no such built-in scenario.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

@@ -51,15 +51,19 @@ pub(super) fn chains(traffic: &Traffic, source: &Source, targets: &[Target]) -> 
     let mut answered = String::new();
     for target in targets.iter().filter(|target| target.is_for(source)) {
         for (ours, theirs) in sides(source, target.address) {
-            let rule = |text: &mut String, side: &str, port: &str| {
-                for tail in tails(traffic, &target.ports, port) {
+            let rule = |text: &mut String, side: &str, way: Way| {
+                for tail in tails(traffic, &target.ports, way) {
                     // Writing to a String can't fail.
                     let _ = writeln!(text, "{side}{tail}");
                 }
             };
-            rule(&mut sent, &format!("{}{}", ours.sent, theirs.sent), "dport");
+            rule(&mut sent, &format!("{}{}", ours.sent, theirs.sent), Way::Sent);
             if !traffic.one_way {
-                rule(&mut answered, &format!("{}{}", ours.answered, theirs.answered), "sport");
+                rule(
+                    &mut answered,
+                    &format!("{}{}", ours.answered, theirs.answered),
+                    Way::Answered,
+                );
             }
         }
     }
@@ -73,6 +77,13 @@ pub(super) fn chains(traffic: &Traffic, source: &Source, targets: &[Target]) -> 
             + &chain("answered", "forward", &answered)
             + &chain("answered_by_node", "output", &answered)
     }
+}
+
+/// A packet's direction.
+#[derive(Clone, Copy)]
+enum Way {
+    Sent,
+    Answered,
 }
 
 /// The condition on an address, in either direction.
@@ -103,12 +114,17 @@ fn family(address: IpAddr) -> &'static str {
 }
 
 /// What follows the addresses: protocol, ports, and what becomes of the packet.
-fn tails(traffic: &Traffic, ports: &[u16], port: &str) -> Vec<String> {
+fn tails(traffic: &Traffic, ports: &[u16], way: Way) -> Vec<String> {
     let protocols: &[Option<Protocol>] = match traffic.protocol {
         Some(Protocol::Tcp) => &[Some(Protocol::Tcp)],
         Some(Protocol::Udp) => &[Some(Protocol::Udp)],
         None if ports.is_empty() => &[None],
         None => &[Some(Protocol::Tcp), Some(Protocol::Udp)],
+    };
+    // The reset that tells a sender of the node comes to it as if the other end had sent it.
+    let (port, reset) = match way {
+        Way::Sent => ("dport", "counter reject with tcp reset"),
+        Way::Answered => ("sport", "tcp flags & rst == 0 counter reject with tcp reset"),
     };
     let list = ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
     let mut tails = vec![];
@@ -121,13 +137,13 @@ fn tails(traffic: &Traffic, ports: &[u16], port: &str) -> Vec<String> {
         match (traffic.rule, protocol) {
             (TrafficRule::Drop, _) => tails.push(format!("{condition}counter drop")),
             (TrafficRule::Reject, Some(Protocol::Tcp)) => {
-                tails.push(format!("{condition}counter reject with tcp reset"));
+                tails.push(format!("{condition}{reset}"));
             }
             (TrafficRule::Reject, Some(Protocol::Udp)) => {
                 tails.push(format!("{condition}counter reject"));
             }
             (TrafficRule::Reject, None) => {
-                tails.push("meta l4proto tcp counter reject with tcp reset".to_owned());
+                tails.push(format!("meta l4proto tcp {reset}"));
                 tails.push("meta l4proto != tcp counter reject".to_owned());
             }
         }
@@ -191,6 +207,22 @@ mod tests {
         }
         chain answered_by_node {
         type filter hook output priority -150;
+        }
+        ");
+    }
+
+    #[test]
+    fn the_reset_that_tells_the_sender_reaches_it() {
+        let traffic = traffic(TrafficRule::Reject, Some(Protocol::Tcp), false);
+        let chains = chains(&traffic, &node(&[]), &[target("10.0.0.1", &[443])]);
+        insta::assert_snapshot!(chains, @r"
+        chain sent {
+        type filter hook output priority -150;
+        ip daddr 10.0.0.1 tcp dport { 443 } counter reject with tcp reset
+        }
+        chain answered {
+        type filter hook input priority -150;
+        ip saddr 10.0.0.1 tcp sport { 443 } tcp flags & rst == 0 counter reject with tcp reset
         }
         ");
     }

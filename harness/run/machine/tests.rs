@@ -29,7 +29,7 @@ fn throughout(name: &str) -> Expectation {
 
 pub(super) fn change(name: &str) -> Change {
     let (component, on) = (Component::KubeApiserver, NodeRef::Master(3));
-    let fault = Fault::Stop(Stop { component, on, signal: Signal::Kill });
+    let fault = Fault::Stop(Stop { component, on: vec![on], signal: Signal::Kill });
     Change { name: name.into(), only: Only::All, fault }
 }
 
