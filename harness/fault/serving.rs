@@ -19,6 +19,9 @@ pub(super) const KUBELET_PORT: u16 = 10250;
 /// How long one look at a port may take, for the connection and again for the answer.
 pub(super) const LOOK: Duration = Duration::from_secs(2);
 
+/// Asks containerd by its socket, as the kubelet does.
+const VERSION: &str = "timeout 2 ctr --connect-timeout 1s version >/dev/null 2>&1";
+
 /// What came of asking a program.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Reply {
@@ -30,7 +33,9 @@ pub(super) enum Reply {
     Refused,
     /// Nothing came back at all.
     Unanswered,
-    /// Something else: no route, a reset.
+    /// Nobody on the network has the address any more.
+    NoRoute,
+    /// Something else.
     Broken(String),
 }
 
@@ -41,6 +46,7 @@ impl fmt::Display for Reply {
             Self::Silent => write!(f, "it accepts connections and does not answer"),
             Self::Refused => write!(f, "connection refused"),
             Self::Unanswered => write!(f, "connection timed out"),
+            Self::NoRoute => write!(f, "no route to host"),
             Self::Broken(why) => write!(f, "{why}"),
         }
     }
@@ -50,14 +56,14 @@ impl Reply {
     /// Whether no packet seems to arrive, or none to come back. On a network without routers a
     /// peer that does not even tell its hardware address is "no route to host" after a while.
     pub(super) fn is_lost(&self) -> bool {
-        matches!(self, Self::Unanswered)
-            || matches!(self, Self::Broken(why) if why.contains("No route to host"))
+        matches!(self, Self::Unanswered | Self::NoRoute)
     }
 
     pub(super) fn of_connect(error: &io::Error) -> Self {
         match error.kind() {
             io::ErrorKind::ConnectionRefused => Self::Refused,
             io::ErrorKind::TimedOut => Self::Unanswered,
+            io::ErrorKind::HostUnreachable => Self::NoRoute,
             _ => Self::Broken(error.to_string()),
         }
     }
@@ -103,7 +109,6 @@ pub(super) async fn ask(
     if let Some((from, at)) = place(program, on, access)? {
         return Ok((at.to_string(), ask_at(from, at, access).await?));
     }
-    const VERSION: &str = "timeout 2 ctr --connect-timeout 1s version >/dev/null 2>&1";
     let asked = access.node(on)?.run(Command::new(["sh", "-c", VERSION])).await?;
     let reply = match asked.code {
         0 => Reply::Answers,

@@ -212,8 +212,8 @@ fn pods(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
 }
 
 fn port(reader: &mut Reader, node: &Node) -> Option<u16> {
-    match u16::try_from(reader.count(node, 1)?) {
-        Ok(port) => Some(port),
-        Err(_) => reader.wrong(node, "there is no such port", "ports end at 65535"),
+    match u16::try_from(reader.count(node, 0)?) {
+        Ok(port) if port > 0 => Some(port),
+        _ => reader.wrong(node, "there is no such port", "write a number from 1 to 65535"),
     }
 }
