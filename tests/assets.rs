@@ -238,7 +238,7 @@ const FAKE_GO: &str = r#"#!/bin/sh
 set -e
 case "$1" in
 version) echo "go version go1.99.0 linux/amd64" ;;
-mod) echo "go 1.24" > "$PWD/their.mod"; echo "{\"GoMod\": \"$PWD/their.mod\"}" ;;
+mod) echo "go 1.24" > "$PWD/their.mod"; echo "{\"GoMod\": \"$PWD/their.mod\", \"Dir\": \"$PWD\"}" ;;
 build) grep -q "require github.com/coredns/coredns v1.2.3" go.mod
   test "$CGO_ENABLED" = 0
   echo built > bin/coredns ;;

@@ -12,7 +12,7 @@ use outage::assets::{Assets, Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sourc
 use outage::event::{Event, Verdict};
 use outage::report;
 use outage::run::{Chosen, Omit, Session};
-use outage::scenario::{BUILTIN, Scenario, load};
+use outage::scenario::{Addon, BUILTIN, Scenario, load};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -89,7 +89,11 @@ async fn assets() -> Result<Arc<Assets>, Failed> {
     let (progress, events) = Progress::channel();
     let shown = tokio::spawn(outage::assets::progress::show(events));
     let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress)?;
-    let assets = fetcher.fetch(&Wanted { kubernetes, metrics_server: false }).await?;
+    let metrics_server = BUILTIN.iter().any(|builtin| {
+        let scenario = load(builtin.path, builtin.text.as_bytes());
+        scenario.is_ok_and(|read| read.cluster.addons.contains(&Addon::MetricsServer))
+    });
+    let assets = fetcher.fetch(&Wanted { kubernetes, metrics_server }).await?;
     drop(fetcher);
     shown.await?;
     Ok(Arc::new(assets))

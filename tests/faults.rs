@@ -181,7 +181,7 @@ struct Ctx {
 
 impl Ctx {
     async fn new(provider: Provider) -> Result<Self, Failure> {
-        let cluster = (provider.make)().await?.cluster;
+        let cluster = (provider.make)(3, 1).await?.cluster;
         let deaths = Mutex::new(cluster.deaths());
         let access = Access::new(Arc::clone(&cluster)).await?;
         Ok(Self { cluster, access, deaths })

@@ -23,7 +23,7 @@ fn case() -> Case {
         title: String::new(),
         notes: String::new(),
         references: vec![],
-        cluster: ClusterNeeds { masters: 1, workers: 0, settings: vec![] },
+        cluster: ClusterNeeds { masters: 1, workers: 0, settings: vec![], addons: vec![] },
         variants: vec!["default".into()],
         steady_state: vec![],
         steps: vec![],

@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use outage::scenario::{
-    BUILTIN, Fault, NodeRef, Only, Probe, Scenario, Step, Tally, Timing, builtin, load,
+    Addon, BUILTIN, Fault, NodeRef, Only, Probe, Scenario, Step, Tally, Timing, builtin, load,
 };
 use proptest::prelude::*;
 
@@ -155,6 +155,28 @@ fn fields() {
 }
 
 #[test]
+fn addons() {
+    let addons = |list: &str| format!("workers: 1\n    addons: {list}");
+    let scenario = broken(&[("workers: 1", &addons("[metrics-server]"))]);
+    let scenario = load("my.yaml", scenario.as_bytes()).unwrap();
+    assert_eq!(scenario.cluster.addons, [Addon::MetricsServer]);
+    for (name, addon) in Addon::ALL {
+        assert_eq!(addon.name(), name);
+    }
+    let mut out = String::new();
+    for list in [
+        "[metric-server]",
+        "[dashboard]",
+        "[metrics-server, metrics-server]",
+        "metrics-server",
+        "[{metrics-server: {}}]",
+    ] {
+        let _ = writeln!(out, "# {list}\n{}", said(broken(&[("workers: 1", &addons(list))])));
+    }
+    insta::assert_snapshot!(out);
+}
+
+#[test]
 fn one_of() {
     insta::assert_snapshot!(each(&[
         &[("  - inject:", "  - injct:")],
@@ -282,6 +304,10 @@ fn flags() {
     let mut out = String::new();
     for flags in ["{--a: x}", "{-: x}", "{a: 3}", "{a: true}", "{a: [x]}", "{}", "[a]"] {
         let _ = writeln!(out, "# {flags}\n{}", said(settings(flags)));
+    }
+    for on in ["[]", "{master: 1}", "[{master: 1}, {master: 1}]", "[{worker: 1}]"] {
+        let settings = settings("{a: b}").replace("on: [{master: 1}]", &format!("on: {on}"));
+        let _ = writeln!(out, "# on: {on}\n{}", said(settings));
     }
     let cluster = "workers: 1\n    settings: [{component: etcd, flags: {a: null}}, {only: [x], component: etcd, flags: {a: b}}]";
     let _ = write!(out, "# {cluster}\n{}", said(broken(&[("workers: 1", cluster)])));

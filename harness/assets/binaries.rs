@@ -11,6 +11,7 @@ use super::build::Go;
 use super::cache::{Cache, Entry, sha256_of};
 use super::download::{Downloads, Sites};
 use super::error::{AssetError, Unavailable, checked, io_error, with_causes};
+use super::manifests::Manifests;
 use super::progress::Progress;
 use super::provenance::{Origin, Provenance};
 use super::release::{Binary, Product, Release};
@@ -83,6 +84,12 @@ pub(super) struct Finder {
 }
 
 impl Finder {
+    /// Upstream's manifests of metrics-server.
+    pub(super) async fn manifests(&self) -> Result<Manifests, AssetError> {
+        let folder = self.folder.as_deref();
+        Manifests::metrics_server(&self.cache, folder, &self.go, &self.progress).await
+    }
+
     pub(super) fn new(
         cache: Cache,
         sources: Sources,

@@ -28,6 +28,14 @@ pub(super) struct Go {
 #[serde(rename_all = "PascalCase")]
 struct Downloaded {
     go_mod: PathBuf,
+    dir: PathBuf,
+}
+
+/// A module on disk. Nothing in it may be changed.
+pub(super) struct Module {
+    /// Its name with its version.
+    pub(super) name: String,
+    pub(super) dir: PathBuf,
 }
 
 impl Go {
@@ -64,6 +72,22 @@ impl Go {
         Ok(toolchain)
     }
 
+    /// The first module of a release, with everything in it. `dir` is any folder outside a module.
+    pub(super) async fn module(&self, release: &Release, dir: &Path) -> Result<Module, AssetError> {
+        let module = release.commands().first().map_or("", |command| command.module);
+        let name = format!("{module}@v{}", release.version);
+        let dir = self.download(&name, dir).await?.dir;
+        Ok(Module { name, dir })
+    }
+
+    async fn download(&self, module: &str, dir: &Path) -> Result<Downloaded, AssetError> {
+        let said = self.run(&["mod", "download", "-json", module], dir).await?;
+        serde_json::from_str(&said).map_err(|error| AssetError::NotUnderstood {
+            what: format!("`go mod download -json {module}`"),
+            why: error.to_string(),
+        })
+    }
+
     /// The version that runs in this folder, such as `go1.26.8`.
     async fn version(&self, dir: &Path) -> Result<String, AssetError> {
         let text = self.run(&["version"], dir).await?;
@@ -86,13 +110,7 @@ impl Go {
                 continue;
             }
             let module = format!("{}@v{}", command.module, release.version);
-            let arguments = ["mod", "download", "-json", module.as_str()];
-            let said = self.run(&arguments, dir).await?;
-            let said: Downloaded =
-                serde_json::from_str(&said).map_err(|error| AssetError::NotUnderstood {
-                    what: format!("`go mod download -json {module}`"),
-                    why: error.to_string(),
-                })?;
+            let said = self.download(&module, dir).await?;
             let own = std::fs::read_to_string(&said.go_mod);
             let own = own.map_err(io_error("read", &said.go_mod))?;
             if i == 0 {

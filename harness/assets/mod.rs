@@ -14,6 +14,7 @@ mod cache;
 mod download;
 mod error;
 mod images;
+mod manifests;
 mod oci;
 mod packages;
 pub mod progress;
@@ -43,6 +44,7 @@ pub use version::{
 
 use binaries::Finder;
 use images::Images;
+use manifests::Manifests;
 use packages::Packages;
 
 /// What a cluster needs.
@@ -50,7 +52,8 @@ use packages::Packages;
 pub struct Wanted {
     /// The version of Kubernetes.
     pub kubernetes: KubernetesVersion,
-    /// Whether metrics-server is needed, which takes minutes to build.
+    /// Whether metrics-server is needed: its binary, which takes minutes to build, its image and its
+    /// manifests.
     pub metrics_server: bool,
 }
 
@@ -83,14 +86,17 @@ impl Fetcher {
         }
         let found = try_join_all(releases.iter().map(|release| self.binaries(release)));
         let packages = Packages::fetch(&self.cache, &self.progress);
-        let (found, packages) = tokio::try_join!(found, packages)?;
+        let manifests = async {
+            Ok(if wanted.metrics_server { Some(self.finder.manifests().await?) } else { None })
+        };
+        let (found, packages, manifests) = tokio::try_join!(found, packages, manifests)?;
         let mut binaries = Binaries::default();
         for found in found {
             binaries.extend(found);
         }
         let kubernetes = &wanted.kubernetes;
         let images = Images::fetch(&self.cache, &self.progress, kubernetes, &binaries, &packages);
-        Ok(Assets::new(images.await?, binaries, packages))
+        Ok(Assets::new(images.await?, binaries, packages, manifests))
     }
 
     /// The binaries of one release alone.
@@ -109,18 +115,27 @@ pub struct Assets {
     packages: Packages,
     node_root: PathBuf,
     images: Images,
+    manifests: Option<Manifests>,
     provenance: Vec<Provenance>,
 }
 
 impl Assets {
-    fn new(images: Images, binaries: Binaries, packages: Packages) -> Self {
-        let parts = [binaries.provenance(), packages.provenance(), images.provenance()];
+    fn new(
+        images: Images,
+        binaries: Binaries,
+        packages: Packages,
+        manifests: Option<Manifests>,
+    ) -> Self {
+        let of_manifests = manifests.as_ref().map_or(&[][..], Manifests::provenance);
+        let parts =
+            [binaries.provenance(), packages.provenance(), images.provenance(), of_manifests];
         Self {
             provenance: parts.concat(),
             node_root: packages.node_root(),
             binaries,
             packages,
             images,
+            manifests,
         }
     }
 
@@ -143,6 +158,15 @@ impl Assets {
         self.images.archives()
     }
 
+    /// The folder of metrics-server's own manifests, as its repository has it: `base`, `overlays`.
+    ///
+    /// # Errors
+    /// [`AssetError::NotWanted`] when metrics-server was not wanted.
+    pub fn metrics_server_manifests(&self) -> Result<&Path, AssetError> {
+        let path = self.manifests.as_ref().map(Manifests::path);
+        path.ok_or(AssetError::NotWanted { name: manifests::NAME })
+    }
+
     /// A digest of the distribution's packages, for what is made from them.
     pub fn packages_digest(&self) -> &str {
         self.packages.digest()
@@ -153,11 +177,14 @@ impl Assets {
         &self.provenance
     }
 
-    /// Where something is, by the name that a person gives it: a binary's, `node-root`, or an
-    /// image's reference.
+    /// Where something is, by the name that a person gives it: a binary's, `node-root`,
+    /// `metrics-server-manifests`, or an image's reference.
     pub fn path(&self, name: &str) -> Option<&Path> {
         if name == "node-root" {
             return Some(self.node_root());
+        }
+        if name == manifests::NAME {
+            return self.manifests.as_ref().map(Manifests::path);
         }
         let mut binaries = self.binaries.iter();
         let binary = binaries.find(|(binary, _)| binary.name() == name);

@@ -39,6 +39,11 @@ pub enum Origin {
         /// With which Go, such as `go1.26.8`.
         toolchain: String,
     },
+    /// Taken from a Go module, verified by Go against the checksum database.
+    Module {
+        /// The module with its version.
+        module: String,
+    },
     /// A package of the distribution, verified by apt.
     Package {
         /// The distribution's codename, such as `bookworm`.
@@ -54,6 +59,7 @@ impl fmt::Display for Origin {
             Self::Folder { path } => write!(f, "{}", path.display()),
             Self::Download { url } => f.write_str(url),
             Self::Built { module, toolchain } => write!(f, "built from {module} with {toolchain}"),
+            Self::Module { module } => write!(f, "from the Go module {module}"),
             Self::Package { distribution } => write!(f, "package of {distribution}"),
             Self::Packed => f.write_str("packed here"),
         }

@@ -15,7 +15,7 @@ use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::event::Event;
 use crate::report::{self, Live};
 use crate::run::{Chosen, Omit, Session};
-use crate::scenario::{self, Scenario};
+use crate::scenario::{self, Addon, Scenario};
 
 /// Nothing was executed.
 const NOTHING_RAN: u8 = 3;
@@ -85,7 +85,9 @@ impl FromStr for ReportFile {
 impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let chosen = self.choose()?;
-        let wanted = Wanted { kubernetes: self.kubernetes, metrics_server: false };
+        let wants = |addon| chosen.iter().any(|c| c.scenario.cluster.addons.contains(&addon));
+        let metrics_server = wants(Addon::MetricsServer);
+        let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
         let interrupt = on_interrupt();
         let assets = tokio::select! {
             assets = fetch(&wanted) => assets.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?,

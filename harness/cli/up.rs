@@ -9,6 +9,7 @@ use super::{Failure, fetch, program};
 use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Progress, Wanted};
 use crate::cluster::Cluster;
 use crate::cluster::lab::{Lab, Options};
+use crate::scenario::Addon;
 
 /// Starts a cluster and keeps it until Ctrl-C.
 #[derive(Debug, Args)]
@@ -19,6 +20,9 @@ pub(super) struct Up {
     /// Worker nodes: 0 to 3
     #[arg(long, default_value_t = 1, value_parser = workers)]
     workers: usize,
+    /// Installs this, too: metrics-server
+    #[arg(long, value_name = "ADDON", value_parser = addon)]
+    addon: Vec<Addon>,
     /// Version of Kubernetes
     #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBERNETES)]
     kubernetes: KubernetesVersion,
@@ -38,15 +42,23 @@ fn workers(text: &str) -> Result<usize, String> {
     }
 }
 
+fn addon(text: &str) -> Result<Addon, String> {
+    let names = || Addon::ALL.map(|(name, _)| name).join(", ");
+    let found = Addon::ALL.into_iter().find(|(name, _)| *name == text);
+    found.map(|(_, addon)| addon).ok_or_else(|| format!("there is: {}", names()))
+}
+
 impl Up {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
-        let wanted = Wanted { kubernetes: self.kubernetes, metrics_server: false };
+        let metrics_server = self.addon.contains(&Addon::MetricsServer);
+        let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
         let assets = fetch(&wanted).await?;
         let options = Options {
             kubernetes: self.kubernetes,
             masters: self.masters,
             workers: self.workers,
             settings: Vec::new(),
+            addons: self.addon,
             program: program()?,
             logs: None,
         };

@@ -152,7 +152,7 @@ pub trait Node: Send + Sync + fmt::Debug {
     /// While they stand still, [`Node::run`] may fail.
     fn freeze(&self, frozen: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
 
-    /// Whether the machine is on.
+    /// Whether the machine is on: not when its power was cut, nor when it died by itself.
     fn powered(&self) -> bool;
 
     /// Cuts the power (every process ends at once, nothing is synced) or gives it back (the node
@@ -201,7 +201,8 @@ pub trait Cluster: Send + Sync + fmt::Debug {
     /// Every departure from kubeadm's defaults, in words.
     fn departures(&self) -> Vec<String>;
 
-    /// Deaths of processes that nobody asked for, as they happen.
+    /// Deaths of processes that nobody asked for, as they happen. The first who asks hears of all
+    /// since the cluster began.
     fn deaths(&self) -> broadcast::Receiver<DiedUnasked>;
 
     /// Ends the cluster and removes what it left. Idempotent.

@@ -137,6 +137,7 @@ impl Session {
             masters: scenario.cluster.masters,
             workers: scenario.cluster.workers,
             settings,
+            addons: scenario.cluster.addons.clone(),
             program: self.program.clone(),
             logs: Some(self.folder.join(format!("logs-{index}"))),
         }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::addon::addons;
 use super::fault;
 use super::history::History;
 use super::probe;
@@ -153,11 +154,13 @@ fn cluster(reader: &mut Reader, node: &Node) -> Option<ClusterNeeds> {
         _ => reader.mistyped(node, "the number of workers: 0 to 3"),
     });
     let settings = fields.optional(reader, "settings", |reader, node| reader.list(node, setting));
+    let addons = fields.optional(reader, "addons", addons);
     fields.end(reader);
     Some(ClusterNeeds {
         masters: reader.masters?,
         workers: reader.workers?,
         settings: settings.unwrap_or_default(),
+        addons: addons.unwrap_or_default(),
     })
 }
 

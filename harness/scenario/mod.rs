@@ -6,6 +6,7 @@
 //! types. Only the first two stop at their first problem; after that every field and every list
 //! item is read by itself and all problems come together.
 
+mod addon;
 mod builtin;
 mod document;
 mod fault;
@@ -16,6 +17,7 @@ mod read;
 mod tree;
 mod types;
 
+pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
 pub use fault::{
     Freeze, Isolate, Kill, Pause, PowerOff, Program, Protocol, Traffic, TrafficEnd, TrafficRule,

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Freeze, Isolate, Kill, Pause, PowerOff, Traffic};
+use super::{Addon, Freeze, Isolate, Kill, Pause, PowerOff, Traffic};
 
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
 /// observe and mend it.
@@ -38,6 +38,8 @@ pub struct ClusterNeeds {
     pub workers: usize,
     /// Departures from kubeadm's settings, in order.
     pub settings: Vec<Setting>,
+    /// What is installed before the steady state, each once.
+    pub addons: Vec<Addon>,
 }
 
 /// Flags of a control-plane component that differ from kubeadm's, on every master.
@@ -247,7 +249,8 @@ pub enum Timing {
     },
     /// It must hold at every observation of a window.
     Throughout {
-        /// When the window opens, counted from the start of the step.
+        /// When the window opens, counted from the start of its step: when the change before it was
+        /// proven and the step before it is over, not when that change was issued.
         after: Duration,
         /// How long the window is.
         window: Duration,
@@ -327,7 +330,8 @@ pub struct Connect {
     pub to: Target,
     /// Connects per observation, one after another.
     pub attempts: u32,
-    /// How many must be refused.
+    /// How many must be refused. All others must be accepted: one that times out or ends in any
+    /// other way keeps the observation from holding.
     pub refused: Tally,
 }
 

@@ -9,9 +9,11 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use outage::assets::{Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sources, Wanted};
 use outage::cluster::{Cluster, Command, Node, lab};
-use outage::scenario::NodeRef;
+use outage::scenario::{Addon, NodeRef};
 use tokio::time::Instant;
 
 /// What a test fails with.
@@ -28,42 +30,77 @@ pub struct Made {
     pub busybox: String,
 }
 
-/// Something that makes clusters of three masters and one worker.
+/// Something that makes clusters, with every addon.
 #[derive(Clone, Copy)]
 pub struct Provider {
     /// The first part of its cases' names.
     pub name: &'static str,
-    /// Makes one.
-    pub make: fn() -> LocalBoxFuture<'static, Result<Made, Failure>>,
+    /// Makes one with so many masters and workers.
+    pub make: fn(usize, usize) -> LocalBoxFuture<'static, Result<Made, Failure>>,
+    /// Ends a machine of this name behind the harness's back.
+    pub kill_machine: fn(&str) -> Result<(), Failure>,
 }
 
 /// Every provider.
-pub const PROVIDERS: [Provider; 1] = [Provider { name: "lab", make: || make_lab().boxed_local() }];
+pub const PROVIDERS: [Provider; 1] = [Provider {
+    name: "lab",
+    make: |masters, workers| make_lab(masters, workers).boxed_local(),
+    kill_machine: kill_lab_machine,
+}];
 
 /// The version to test: `OUTAGE_KUBERNETES`, else the default.
 pub fn kubernetes() -> String {
     std::env::var("OUTAGE_KUBERNETES").unwrap_or_else(|_| DEFAULT_KUBERNETES.to_string())
 }
 
-async fn make_lab() -> Result<Made, Failure> {
+async fn make_lab(masters: usize, workers: usize) -> Result<Made, Failure> {
     let kubernetes = kubernetes().parse()?;
     let progress = Progress::silent();
     let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
-    let assets = Arc::new(fetcher.fetch(&Wanted { kubernetes, metrics_server: false }).await?);
+    let assets = Arc::new(fetcher.fetch(&Wanted { kubernetes, metrics_server: true }).await?);
     let images = assets.images().iter().map(|image| image.reference.clone());
     let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
+    // It is gone once the lab is up, as one is that was built anew: whatever a case has nodes do,
+    // they must do without it.
+    let folder = tempfile::tempdir()?;
+    let program = folder.path().join("outage");
+    std::fs::copy(env!("CARGO_BIN_EXE_outage"), &program)?;
     let options = lab::Options {
         kubernetes,
-        masters: 3,
-        workers: 1,
+        masters,
+        workers,
         settings: vec![],
-        program: env!("CARGO_BIN_EXE_outage").into(),
+        addons: vec![Addon::MetricsServer],
+        program,
         logs: None,
     };
     let began = Instant::now();
     let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
     let cluster = lab::Lab::start(assets, options, &progress, &say).await?;
     Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
+}
+
+/// The first process of a node is a child of the lab's, which is one of the outer process, which is
+/// this process's.
+fn kill_lab_machine(name: &str) -> Result<(), Failure> {
+    let labs = children("self").into_iter().flat_map(|outer| children(&outer));
+    let mut machines = labs.flat_map(|lab| children(&lab));
+    let machine = machines.find(|pid| {
+        let own = std::fs::read_to_string(format!("/proc/{pid}/root/etc/hostname"));
+        own.is_ok_and(|own| own.trim() == name)
+    });
+    let pid = machine.ok_or_else(|| format!("{name} has no first process"))?.parse()?;
+    Ok(kill(Pid::from_raw(pid), Signal::SIGKILL)?)
+}
+
+/// The children of all threads of a process.
+fn children(pid: &str) -> Vec<String> {
+    let threads = std::fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let lists = threads.map(|thread| std::fs::read_to_string(thread.path().join("children")));
+    lists
+        .flatten()
+        .flat_map(|l| l.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
+        .collect()
 }
 
 /// Waits until `look` finds what it looks for, and returns that.

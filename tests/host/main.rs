@@ -2,6 +2,7 @@
 //! processes are killed. The harness gets a home, a folder for temporary files and a cache of its
 //! own, so that everything it leaves is seen.
 
+mod sigkills;
 mod snapshot;
 mod world;
 
@@ -21,7 +22,7 @@ fn main() -> ExitCode {
     // They compare the host before and after.
     args.test_threads = Some(1);
     let shared = Arc::new(Shared::default());
-    let cases: [(&str, Case); 7] = [
+    let cases: [(&str, Case); 8] = [
         ("an_orderly_run_leaves_nothing", orderly),
         ("two_at_once_leave_nothing", two_at_once),
         ("a_killed_harness_leaves_a_folder_that_the_next_start_removes", harness_killed),
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         ("a_killed_waiting_process_ends_the_lab", |world| lab_killed(world, Victim::Outer)),
         ("a_killed_first_process_ends_the_lab", |world| lab_killed(world, Victim::Lab)),
         ("a_killed_node_leaves_nothing", |world| lab_killed(world, Victim::Node)),
+        ("random_sigkills", sigkills::random),
     ];
     let mut trials: Vec<Trial> = cases
         .into_iter()
@@ -170,8 +172,15 @@ fn lab_killed(world: &World, victim: Victim) -> Result<(), Failure> {
         // All of it is gone by itself.
         nobody_in(&namespace)?;
     }
-    // The user is told at once.
-    up.says("died")?;
+    // The user is told at once, and of the cause alone.
+    let process = match victim {
+        Victim::Node => "the first process of master-1",
+        _ => "the lab's first process",
+    };
+    up.says(&format!("{process} died"))?;
+    if up.said().matches(" died").count() > 1 {
+        return Err(format!("more deaths than one: {}", up.said()).into());
+    }
     up.signal(Victim::Harness, Signal::SIGINT)?;
     up.ended()?;
     nobody_in(&namespace)?;

@@ -14,7 +14,7 @@ use outage::assets::{Cache, DEFAULT_KUBERNETES};
 /// From one look at what is awaited to the next.
 const PERIOD: Duration = Duration::from_millis(50);
 /// For a small cluster to be up.
-const UP: Duration = Duration::from_mins(3);
+pub const UP: Duration = Duration::from_mins(3);
 /// For everything to be gone.
 pub const GONE: Duration = Duration::from_secs(20);
 
@@ -150,6 +150,10 @@ pub enum Victim {
     Lab,
     /// The first process of a node.
     Node,
+    /// The node's container runtime.
+    Containerd,
+    /// The node's kubelet.
+    Kubelet,
 }
 
 impl Up {
@@ -190,11 +194,18 @@ impl Up {
         };
         let outer = || child(self.pid());
         let lab = || outer().and_then(child);
+        let node = || lab().and_then(child);
+        let service = |of: i32, name: &str| {
+            let mut all = parents.iter().filter(|(_, parent)| **parent == of);
+            all.find(|(pid, _)| is_called(**pid, name)).map(|(pid, _)| *pid)
+        };
         let found = match victim {
             Victim::Harness => Some(self.pid()),
             Victim::Outer => outer(),
             Victim::Lab => lab(),
-            Victim::Node => lab().and_then(child),
+            Victim::Node => node(),
+            Victim::Containerd => node().and_then(|node| service(node, "containerd")),
+            Victim::Kubelet => node().and_then(|node| service(node, "kubelet")),
         };
         found.ok_or_else(|| format!("no process {victim:?} under {}", self.pid()).into())
     }
@@ -202,6 +213,11 @@ impl Up {
     /// Sends a signal to one of its processes.
     pub fn signal(&self, victim: Victim, signal: Signal) -> Result<(), Failure> {
         Ok(kill(Pid::from_raw(self.victim(victim)?), signal)?)
+    }
+
+    /// Whether it has ended.
+    pub fn has_ended(&mut self) -> bool {
+        self.child.try_wait().is_ok_and(|status| status.is_some())
     }
 
     /// Waits for its end.
@@ -224,6 +240,10 @@ impl Drop for Up {
 fn stands_in(pid: i32) -> bool {
     let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
     line.split(|byte| *byte == 0).any(|word| word == outage::cluster::lab::INIT_ARGUMENT.as_bytes())
+}
+
+fn is_called(pid: i32, name: &str) -> bool {
+    fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|own| own.trim() == name)
 }
 
 /// Each process's parent.

@@ -51,6 +51,8 @@ pub(super) mod network {
     pub const PODS: &str = "10.244.0.0/16";
     /// The virtual addresses of Services.
     pub const SERVICES: &str = "10.96.0.0/16";
+    /// The virtual address of the apiservers' own Service, the first of all, and its port.
+    pub const KUBERNETES: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 1), 443);
 
     /// Settings of a node's network namespace: pods' traffic is forwarded, from any side.
     pub const SYSCTLS: [(&str, &str); 4] = [

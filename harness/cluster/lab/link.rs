@@ -13,6 +13,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt, Interest};
 use tokio::net::unix::pipe;
 use tokio::net::{TcpSocket, TcpStream, UnixDatagram};
 use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
 
 use super::sys;
 use super::wire::{NodeSpec, Reply, Request, send};
@@ -31,21 +32,24 @@ pub(super) struct Link {
 }
 
 #[derive(Debug, Default)]
-struct Waiting(Mutex<Tables>);
+struct Waiting {
+    tables: Mutex<Tables>,
+    /// Cancelled when the first process is gone, before anybody hears that a program ended by that.
+    closed: CancellationToken,
+}
 
 #[derive(Debug, Default)]
 struct Tables {
     answers: HashMap<u64, oneshot::Sender<Answer>>,
     exits: HashMap<u64, watch::Sender<Option<i32>>>,
     ready: Option<oneshot::Sender<Result<(), String>>>,
-    closed: bool,
 }
 
 type Answer = Result<Option<OwnedFd>, String>;
 
 impl Waiting {
     fn lock(&self) -> MutexGuard<'_, Tables> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn take(&self, reply: Reply, descriptors: Vec<OwnedFd>) {
@@ -74,7 +78,7 @@ impl Waiting {
 
     fn close(&self) {
         let mut tables = self.lock();
-        tables.closed = true;
+        self.closed.cancel();
         tables.ready = None;
         tables.answers.clear();
         for (_, exit) in tables.exits.drain() {
@@ -140,6 +144,12 @@ impl Link {
         }
     }
 
+    /// Cancelled when the first process is gone, asked or not. A program that ends by that is told of
+    /// later.
+    pub fn closed(&self) -> CancellationToken {
+        self.waiting.closed.clone()
+    }
+
     /// Ends the first process, and with it everything behind the link.
     pub fn close(&self) {
         // Only fails when it is closed already.
@@ -184,8 +194,7 @@ impl Link {
             drop(stdin);
         };
         let whole = async {
-            // Programs that it left behind may hold the streams open: its exit is what counts,
-            // with what was written until then.
+            // Programs that it left behind may hold the streams open: its exit is what counts.
             let collect = async {
                 tokio::join!(
                     feed,
@@ -193,14 +202,9 @@ impl Link {
                     stderr_rx.read_to_end(&mut stderr)
                 )
             };
-            tokio::pin!(collect);
             tokio::select! {
-                _ = &mut collect => program.wait().await,
-                code = program.wait() => {
-                    // What it wrote is in the pipes: this ends at once unless a child holds them.
-                    let _ = tokio::time::timeout(Duration::from_millis(200), collect).await;
-                    code
-                }
+                _ = collect => program.wait().await,
+                code = program.wait() => code,
             }
         };
         let code = tokio::time::timeout(command.timeout, whole).await.map_err(|_| {
@@ -210,6 +214,8 @@ impl Link {
             ))
         })?;
         guard.id = None;
+        drain(&stdout_rx, &mut stdout);
+        drain(&stderr_rx, &mut stderr);
         Ok(Output { code, stdout, stderr })
     }
 
@@ -288,7 +294,7 @@ impl Link {
         let (answer, answered) = oneshot::channel();
         {
             let mut tables = self.waiting.lock();
-            if tables.closed {
+            if self.waiting.closed.is_cancelled() {
                 return Err(gone());
             }
             tables.answers.insert(id, answer);
@@ -315,6 +321,18 @@ impl Link {
 impl Drop for Link {
     fn drop(&mut self) {
         self.reader.abort();
+        self.waiting.close();
+    }
+}
+
+/// Takes what an ended program has left in a pipe. Not as tokio reads: it may not have heard yet that
+/// there is something.
+fn drain(pipe: &pipe::Receiver, into: &mut Vec<u8>) {
+    /// All that a pipe holds: pipe(7).
+    const CAPACITY: usize = 64 * 1024;
+    let mut rest = vec![0; CAPACITY];
+    if let Ok(length) = nix::unistd::read(pipe, &mut rest) {
+        into.extend_from_slice(&rest[..length]);
     }
 }
 

@@ -6,6 +6,7 @@
 //! is gone; its network and its mounts go with it. On the host a lab leaves one folder under the
 //! cache, which [`Cluster::delete`] removes, or the next start if this harness was killed.
 
+mod addon;
 mod config;
 mod enter;
 mod init;
@@ -18,6 +19,7 @@ mod root;
 mod start;
 mod store;
 mod sys;
+mod watch;
 mod wire;
 
 use std::fs::{self, File};
@@ -37,7 +39,7 @@ use tokio::sync::broadcast;
 
 use super::{Cluster, ClusterError, DiedUnasked, Node};
 use crate::assets::{Assets, Binary, Cache, KubernetesVersion, Progress};
-use crate::scenario::{Component, NodeRef};
+use crate::scenario::{Addon, Component, NodeRef};
 pub use enter::{enter, trial};
 use layout::{LabPaths, network};
 use link::Link;
@@ -51,6 +53,12 @@ pub const RUNC_NAME: &str = "outage-runc";
 
 /// Locked as long as the lab's harness lives; holds the number of the lab's outer process.
 const LOCK: &str = "lock";
+
+/// Why the lab's first process could not go on.
+const LOG: &str = "logs/lab.log";
+
+/// This program, in the lab's folder.
+const PROGRAM: &str = "outage";
 
 /// The administrator's kubeconfig, for [`enter`].
 const KUBECONFIG: &str = "kubeconfig";
@@ -66,6 +74,8 @@ pub struct Options {
     pub workers: usize,
     /// Flags of components that differ from kubeadm's: component, flag without dashes, value.
     pub settings: Vec<(Component, String, String)>,
+    /// What is installed beside kubeadm's own addons.
+    pub addons: Vec<Addon>,
     /// This program, which is also the lab's first process; in tests not the running one.
     pub program: PathBuf,
     /// Where the logs of the lab's programs go; nothing: into the lab's own folder, which goes with
@@ -142,6 +152,8 @@ pub struct Lab {
     /// The phases of `kubeadm init` to skip once the cluster runs.
     phases: String,
     deaths: broadcast::Sender<DiedUnasked>,
+    /// For the first who asks: deaths since the lab began.
+    first_deaths: Mutex<Option<broadcast::Receiver<DiedUnasked>>>,
     /// Set when the lab is told to end: from then on every death is asked for.
     ending: Arc<AtomicBool>,
     balancer: Mutex<Option<Arc<link::Program>>>,
@@ -160,33 +172,39 @@ impl Lab {
         remove_abandoned(&labs, progress);
         let (folder, lock) = make_folder(&labs)
             .map_err(|error| ClusterError::caused(format!("make {}", labs.display()), error))?;
+        // A file of the lab's own: nodes that are powered on again need it, whatever becomes of the
+        // one that the user started.
+        let program = folder.join(PROGRAM);
+        link_or_copy(&options.program, &program).map_err(|error| {
+            ClusterError::caused(format!("take {}", options.program.display()), error)
+        })?;
         let paths = LabPaths {
             folder: folder.display().to_string(),
             node_root: assets.node_root().display().to_string(),
-            exe: options.program.display().to_string(),
+            exe: program.display().to_string(),
         };
         let (ours, theirs) = wire::pair()
             .map_err(|error| ClusterError::caused("make the lab's control socket", error))?;
         let argument = serde_json::to_string(&paths)
             .map_err(|error| ClusterError::caused("write the lab's paths", error))?;
-        let log = File::create(folder.join("logs/lab.log"))
+        let log = File::create(folder.join(LOG))
             .map_err(|error| ClusterError::caused("make the lab's log", error))?;
-        let init = tokio::process::Command::new(&options.program)
+        let init = tokio::process::Command::new(&program)
             .args([INIT_ARGUMENT, &argument])
             .stdin(Stdio::from(theirs))
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .env_clear()
             .spawn()
-            .map_err(|error| {
-                ClusterError::caused(format!("start {}", options.program.display()), error)
-            })?;
+            .map_err(|error| ClusterError::caused(format!("start {}", program.display()), error))?;
         if let Some(pid) = init.id() {
             writeln!(&lock, "{pid}")
                 .map_err(|error| ClusterError::caused("write the lab's lock", error))?;
         }
         let link = Link::open("the lab", ours).await?;
-        let (deaths, _) = broadcast::channel(64);
+        let (deaths, first_deaths) = broadcast::channel(64);
+        let ending = Arc::new(AtomicBool::new(false));
+        watch(&link, &deaths, &ending, folder.join(LOG));
         Ok(Self {
             options: options.clone(),
             folder,
@@ -198,7 +216,8 @@ impl Lab {
             kubeconfig: String::new(),
             phases: String::new(),
             deaths,
-            ending: Arc::default(),
+            first_deaths: Mutex::new(Some(first_deaths)),
+            ending,
             balancer: Mutex::new(None),
         })
     }
@@ -272,9 +291,7 @@ impl Lab {
                 .binary(binary)
                 .map_err(|error| ClusterError::caused("find a binary", error))?;
             let to = folder.join(binary.name());
-            // A folder that the user names may be on another file system.
-            let linked = fs::hard_link(from, &to).or_else(|_| fs::copy(from, &to).map(drop));
-            linked.map_err(|error| {
+            link_or_copy(from, &to).map_err(|error| {
                 ClusterError::caused(format!("give nodes {}", binary.name()), error)
             })?;
         }
@@ -352,16 +369,50 @@ impl Cluster for Lab {
     fn departures(&self) -> Vec<String> {
         let settings = self.options.settings.iter();
         let settings = settings.map(|(of, name, value)| format!("{}: --{name}={value}", of.name()));
-        config::DEPARTURES.iter().map(|text| (*text).to_owned()).chain(settings).collect()
+        // kubeadm's own advice for clusters without workers.
+        let untainted = "masters have no taint, since there are no workers";
+        let untainted = (self.options.workers == 0).then_some(untainted);
+        let addons = self.options.addons.iter().flat_map(|addon| addon::departures(*addon));
+        let fixed = config::DEPARTURES.iter().copied().chain(untainted).chain(addons.copied());
+        fixed.map(str::to_owned).chain(settings).collect()
     }
 
     fn deaths(&self) -> broadcast::Receiver<DiedUnasked> {
-        self.deaths.subscribe()
+        let first = self.first_deaths.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.deaths.subscribe())
     }
 
     fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.end().boxed()
     }
+}
+
+/// Reports the death of the whole lab, unless somebody asked for it. What dies with it is not
+/// reported by itself.
+fn watch(
+    link: &Link,
+    deaths: &broadcast::Sender<DiedUnasked>,
+    ending: &Arc<AtomicBool>,
+    log: PathBuf,
+) {
+    let (closed, deaths, ending) = (link.closed(), deaths.clone(), Arc::clone(ending));
+    tokio::spawn(async move {
+        closed.cancelled().await;
+        if !ending.load(Ordering::SeqCst) {
+            // Nobody may be listening.
+            let _ = deaths.send(DiedUnasked {
+                process: "the lab's first process".into(),
+                status: "its control socket closed".into(),
+                log: last_lines(&log),
+            });
+        }
+    });
+}
+
+/// Gives a file a second name, or a copy: it may be on another file system, and nobody may link what
+/// somebody else owns (`fs.protected_hardlinks`).
+fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
 }
 
 /// Makes a folder of its own, locked for as long as the lab lives.

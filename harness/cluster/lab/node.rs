@@ -47,6 +47,8 @@ struct Running {
     link: Link,
     /// The node's first process, as the lab's first process started it.
     init: Program,
+    /// Set when the power is cut.
+    asked: AtomicBool,
     services: Mutex<Vec<(Service, Arc<Supervised>)>>,
 }
 
@@ -85,17 +87,33 @@ impl LabNode {
         })?;
         let init = self.lab.power_on(self.spec.clone(), theirs).await?;
         let link = Link::open(&self.machine.name, ours).await?;
-        let running = Running {
+        let running = Arc::new(Running {
             name: self.machine.name.clone(),
             logs: self.logs.clone(),
             deaths: self.deaths.clone(),
             ending: Arc::clone(&self.ending),
             link,
             init,
-            services: Mutex::new(Vec::new()),
-        };
-        *self.machine_on.write().await = Some(Arc::new(running));
+            asked: AtomicBool::new(false),
+            services: Mutex::default(),
+        });
+        self.watch(Arc::clone(&running));
+        *self.machine_on.write().await = Some(running);
         Ok(())
+    }
+
+    /// Reports the death of the machine, unless somebody asked for it, or the whole lab died.
+    fn watch(&self, machine: Arc<Running>) {
+        let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
+        let (lab, process) = (self.lab.closed(), format!("the first process of {}", self.name()));
+        tokio::spawn(async move {
+            let code = machine.init.wait().await;
+            let asked = machine.asked.load(Ordering::SeqCst) || ending.load(Ordering::SeqCst);
+            if !asked && !lab.is_cancelled() {
+                // Nobody may be listening.
+                let _ = deaths.send(DiedUnasked { process, status: status(code), log: vec![] });
+            }
+        });
     }
 
     /// Runs a command with a file as its standard input.
@@ -115,10 +133,11 @@ impl LabNode {
     }
 
     async fn on(&self) -> Result<Arc<Running>, ClusterError> {
-        let machine = self.machine_on.read().await;
-        machine
-            .clone()
-            .ok_or_else(|| ClusterError::new(format!("{} is powered off", self.machine.name)))
+        match &*self.machine_on.read().await {
+            Some(machine) if !machine.init.ended() => Ok(Arc::clone(machine)),
+            Some(_) => Err(ClusterError::new(format!("{} died", self.machine.name))),
+            None => Err(ClusterError::new(format!("{} is powered off", self.machine.name))),
+        }
     }
 
     async fn set_service(&self, service: Service, run: bool) -> Result<(), ClusterError> {
@@ -149,6 +168,7 @@ impl LabNode {
         let _switching = self.switching.lock().await;
         if !on {
             let Some(machine) = self.machine_on.write().await.take() else { return Ok(()) };
+            machine.asked.store(true, Ordering::SeqCst);
             for (_, supervised) in machine.services.lock().await.iter() {
                 supervised.asked.store(true, Ordering::SeqCst);
             }
@@ -214,10 +234,12 @@ impl Running {
         let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
         let watched = Arc::clone(&supervised);
         let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
-        let process = format!("{name} on {}", self.name);
+        let (machine, process) = (self.link.closed(), format!("{name} on {}", self.name));
         tokio::spawn(async move {
             let code = watched.program.wait().await;
-            if !watched.asked.load(Ordering::SeqCst) && !ending.load(Ordering::SeqCst) {
+            let asked = watched.asked.load(Ordering::SeqCst) || ending.load(Ordering::SeqCst);
+            // What dies with its machine is not reported by itself.
+            if !asked && !machine.is_cancelled() {
                 // Nobody may be listening.
                 let _ = deaths.send(DiedUnasked {
                     process,
@@ -270,7 +292,7 @@ impl Running {
 }
 
 /// systemd's `RestartSec` in the units of the kubelet's package and of containerd.
-/// <https://github.com/kubernetes/release/blob/v0.18.0/cmd/krel/templates/latest/kubelet/kubelet.service>
+/// <https://github.com/containerd/containerd/blob/v1.6.20/containerd.service>
 fn pause(service: Service) -> Duration {
     match service {
         Service::Kubelet => Duration::from_secs(10),
@@ -349,7 +371,7 @@ impl Node for LabNode {
 
     fn powered(&self) -> bool {
         match self.machine_on.try_read() {
-            Ok(machine) => machine.is_some(),
+            Ok(machine) => machine.as_ref().is_some_and(|machine| !machine.init.ended()),
             // The power is changing just now.
             Err(_) => false,
         }

@@ -8,10 +8,14 @@ use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
-use futures::future::{try_join_all, try_join3, try_join4};
+use futures::future::{try_join, try_join_all, try_join3, try_join4};
+use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
+use k8s_openapi::api::core::v1 as k8s;
+use kube::api::Api;
 
 use super::layout::network;
 use super::node::{LabNode, log_streams, status};
+use super::watch::await_objects;
 use super::{KUBECONFIG, Lab, Machine, Options, config, last_lines, pause_image, room, store};
 use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
 use crate::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
@@ -28,8 +32,8 @@ const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kub
 /// The phases that configure a running cluster.
 const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
 
-/// Where the API keeps the addons' workloads.
-const APPS: &str = "/apis/apps/v1/namespaces/kube-system";
+/// Whose apiserver is asked for what all of them know.
+pub(super) const FIRST: NodeRef = NodeRef::Master(1);
 
 const WAIT: &str = "wait-control-plane";
 
@@ -66,7 +70,7 @@ impl Phases {
 
 impl Lab {
     /// Starts a lab and waits until Kubernetes is up on every node: apiservers ready, nodes Ready,
-    /// kube-proxy and `CoreDNS` running. `say` is told how far it is.
+    /// kube-proxy and `CoreDNS` running, addons serving. `say` is told how far it is.
     ///
     /// # Errors
     /// What could not be set up, with the last log lines of the program that failed. Nothing stays.
@@ -253,11 +257,21 @@ done
             };
             try_join4(addons, kubelets, ready, nodes).await?;
             self.await_kube_proxy(&access).await?;
+            self.await_services().await?;
             say("kube-proxy running".into());
-            self.add_coredns().await?;
-            self.await_coredns(&access).await?;
-            say("CoreDNS running".into());
-            Ok(())
+            let coredns = async {
+                self.add_coredns().await?;
+                self.await_coredns(&access).await?;
+                say("CoreDNS running".into());
+                Ok(())
+            };
+            let addons = try_join_all(self.options.addons.iter().map(|addon| async {
+                self.add(*addon).await?;
+                self.await_addon(&access, *addon).await?;
+                say(format!("{} serving", addon.name()));
+                Ok(())
+            }));
+            try_join(coredns, addons).await.map(drop)
         };
         tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| {
             let log = last_lines(&self.all_logs().join("master-1/kubelet.log")).join("\n");
@@ -330,9 +344,10 @@ done
         let program = Arc::new(link.spawn(argv.into(), Vec::new(), log_streams(&log)?).await?);
         *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&program));
         let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
+        let lab = link.closed();
         tokio::spawn(async move {
             let code = program.wait().await;
-            if !ending.load(Ordering::SeqCst) {
+            if !ending.load(Ordering::SeqCst) && !lab.is_cancelled() {
                 // Nobody may be listening.
                 let _ = deaths.send(DiedUnasked {
                     process: "haproxy beside the cluster".into(),
@@ -361,24 +376,37 @@ done
     }
 
     async fn await_nodes(&self, access: &Access) -> Result<(), ClusterError> {
-        let wanted = self.nodes.len();
-        self.await_json(access, "/api/v1/nodes", |nodes| {
-            let ready = |node: &&serde_json::Value| {
-                node["status"]["conditions"].as_array().is_some_and(|conditions| {
-                    conditions.iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
-                })
-            };
-            nodes["items"].as_array().is_some_and(|n| n.iter().filter(ready).count() == wanted)
+        // A watch that is made too early is made again only after a pause.
+        self.await_apiserver(access, FIRST, "/readyz").await?;
+        let ready = |node: &&Arc<k8s::Node>| {
+            let conditions =
+                node.status.iter().flat_map(|status| status.conditions.iter().flatten());
+            conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
+        };
+        let nodes = Api::all(access.kube(FIRST)?);
+        await_objects(nodes, None, |nodes| nodes.iter().filter(ready).count() == self.nodes.len())
+            .await
+    }
+
+    async fn await_kube_proxy(&self, access: &Access) -> Result<(), ClusterError> {
+        let sets = Api::<DaemonSet>::namespaced(access.kube(FIRST)?, "kube-system");
+        await_objects(sets, Some("kube-proxy"), |sets| {
+            let ready = sets.first().and_then(|set| set.status.as_ref()).map(|s| s.number_ready);
+            ready.is_some_and(|ready| usize::try_from(ready) == Ok(self.nodes.len()))
         })
         .await
     }
 
-    async fn await_kube_proxy(&self, access: &Access) -> Result<(), ClusterError> {
-        let wanted = self.nodes.len();
-        self.await_json(access, &format!("{APPS}/daemonsets/kube-proxy"), |set| {
-            set["status"]["numberReady"] == wanted
-        })
-        .await
+    /// Waits until every node translates the apiservers' Service.
+    async fn await_services(&self) -> Result<(), ClusterError> {
+        let reach = self.nodes.iter().map(|node| async {
+            let limit = Duration::from_secs(2);
+            while node.connect(network::KUBERNETES.into(), limit).await?.is_err() {
+                tokio::time::sleep(PERIOD).await;
+            }
+            Ok(())
+        });
+        try_join_all(reach).await.map(drop)
     }
 
     /// Adds `CoreDNS` when Services are reachable: one that is asked too early whether it is ready
@@ -391,23 +419,29 @@ done
     }
 
     async fn await_coredns(&self, access: &Access) -> Result<(), ClusterError> {
-        self.await_json(access, &format!("{APPS}/deployments/coredns"), |deployment| {
-            deployment["status"]["readyReplicas"] == deployment["spec"]["replicas"]
+        let deployments = Api::<Deployment>::namespaced(access.kube(FIRST)?, "kube-system");
+        await_objects(deployments, Some("coredns"), |found| {
+            found.first().is_some_and(|deployment| {
+                let wanted = deployment.spec.replicas;
+                let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
+                ready.is_some() && ready == wanted
+            })
         })
         .await
     }
 
-    /// Waits until the first apiserver's answer to a GET satisfies a condition.
-    async fn await_json(
+    /// Waits until one apiserver's answer to a GET satisfies a condition.
+    pub(super) async fn await_json(
         &self,
         access: &Access,
+        through: NodeRef,
         path: &str,
         holds: impl Fn(&serde_json::Value) -> bool,
     ) -> Result<(), ClusterError> {
-        let first = access.apiserver(NodeRef::Master(1))?;
+        let address = access.apiserver(through)?;
         loop {
             let limit = Duration::from_secs(2);
-            let answer = access.get(Vantage::Beside, first, path, limit).await?;
+            let answer = access.get(Vantage::Beside, address, path, limit).await?;
             if let Answer::Status { code: 200, body } = answer
                 && serde_json::from_str(&body).is_ok_and(|value| holds(&value))
             {
@@ -486,7 +520,7 @@ async fn checked_dyn(node: &dyn Node, command: Command) -> Result<Output, Cluste
     Err(refused(&format!("{shown} on {}", node.name()), &output))
 }
 
-fn refused(what: &str, output: &Output) -> ClusterError {
+pub(super) fn refused(what: &str, output: &Output) -> ClusterError {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text);
     let lines: Vec<&str> = text.lines().collect();

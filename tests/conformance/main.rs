@@ -2,7 +2,11 @@
 //! machine loses its power. One cluster a provider serves all cases; the names filter:
 //! `cargo test --features e2e --test conformance -- etcd`. `OUTAGE_KUBERNETES` chooses the version.
 
+mod death;
+#[path = "../e2e_support/mod.rs"]
 mod e2e_support;
+mod metrics;
+mod sizes;
 
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
@@ -34,17 +38,20 @@ const PORT: u16 = 8080;
 type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
 
 /// In this order: the disturbing ones come last.
-const CASES: [(&str, Case); 10] = [
+const CASES: [(&str, Case); 13] = [
     ("kubernetes_service_lists_every_apiserver", |c| service_lists_apiservers(c).boxed_local()),
     ("etcd_members_are_healthy", |c| etcd_is_healthy(c).boxed_local()),
     ("pods_answer_across_nodes", |c| pods_answer(c).boxed_local()),
     ("service_answers_by_vip_from_nodes_and_pods", |c| service_answers_by_vip(c).boxed_local()),
     ("service_answers_by_name_from_nodes_and_pods", |c| service_answers_by_name(c).boxed_local()),
     ("logs_and_exec_work_on_every_node", |c| logs_and_exec(c).boxed_local()),
+    ("top_has_figures_of_every_node_and_pod", |c| metrics::top_has_figures(c).boxed_local()),
+    ("an_autoscaler_has_a_metric", |c| metrics::autoscaler_has_metric(c).boxed_local()),
     ("killed_scheduler_comes_back", |c| {
         killed_comes_back(c, "kube-scheduler", 10259).boxed_local()
     }),
     ("killed_apiserver_comes_back", |c| killed_comes_back(c, "kube-apiserver", 6443).boxed_local()),
+    ("a_worker_that_dies_is_reported_and_boots_again", |c| death::machine_dies(c).boxed_local()),
     ("powered_off_worker_comes_back", |c| power_cycle(c, Role::Worker).boxed_local()),
     ("powered_off_master_comes_back_with_its_etcd", |c| power_cycle(c, Role::Master).boxed_local()),
 ];
@@ -70,6 +77,15 @@ fn main() -> ExitCode {
     let mut trials = Vec::new();
     for stage in &stages {
         let prefix = format!("{}::{}", stage.provider.name, kubernetes());
+        // Before the shared cluster is made: there may not be room for two.
+        for (masters, workers) in sizes::SIZES {
+            let stage = Arc::clone(stage);
+            let name = format!("{prefix}::{masters}_masters_and_{workers}_workers_come_up");
+            trials.push(Trial::test(name, move || {
+                let comes_up = sizes::comes_up(stage.provider, masters, workers);
+                stage.runtime.block_on(comes_up).map_err(|failure| words(&failure).into())
+            }));
+        }
         for (name, case) in CASES {
             let stage = Arc::clone(stage);
             trials.push(Trial::test(format!("{prefix}::{name}"), move || stage.run(case)));
@@ -120,6 +136,7 @@ fn words(failure: &Failure) -> String {
 
 /// A cluster with the workload that the cases look at.
 struct Ctx {
+    provider: Provider,
     cluster: Arc<dyn Cluster>,
     access: Access,
     busybox: String,
@@ -137,11 +154,16 @@ struct Pod {
 }
 
 impl Ctx {
-    async fn new(provider: Provider) -> Result<Self, Failure> {
-        let Made { cluster, busybox } = (provider.make)().await?;
+    /// A cluster without a workload.
+    async fn over(provider: Provider, size: (usize, usize)) -> Result<Self, Failure> {
+        let Made { cluster, busybox } = (provider.make)(size.0, size.1).await?;
         let deaths = Mutex::new(cluster.deaths());
         let access = Access::new(Arc::clone(&cluster)).await?;
-        let ctx = Self { cluster, access, busybox, deaths };
+        Ok(Self { provider, cluster, access, busybox, deaths })
+    }
+
+    async fn new(provider: Provider) -> Result<Self, Failure> {
+        let ctx = Self::over(provider, (3, 1)).await?;
         // Not before, or a failure here would leave a cluster that nobody deletes.
         let ready = async {
             ctx.kubectl_in(&["apply", "-f", "-"], &ctx.workload()).await?;
@@ -161,6 +183,8 @@ impl Ctx {
             json!([{
                 "name": "busybox", "image": self.busybox, "imagePullPolicy": "IfNotPresent",
                 "command": ["sh", "-c", script], "readinessProbe": ready,
+                // What the share in an autoscaler is of.
+                "resources": {"requests": {"cpu": "10m"}},
             }])
         };
         let everywhere = json!([{"operator": "Exists", "effect": "NoSchedule"}]);
@@ -366,12 +390,12 @@ async fn pods_answer(ctx: &Ctx) -> Result<(), Failure> {
             let answer = fetch(&**node, address).await;
             let answer =
                 answer.map_err(|e| format!("{} to {}: {}", node.name(), to.name, words(&e)))?;
-            assert_eq!(answer, to.name);
+            is_from(&answer, to, node.name())?;
         }
         for from in &pods {
             let url = format!("http://{address}/");
             let answer = ctx.in_pod(from, &["timeout", "5", "wget", "-qO-", &url]).await?;
-            assert_eq!(answer, to.name);
+            is_from(&answer, to, &from.name)?;
         }
     }
     Ok(())
@@ -391,6 +415,13 @@ async fn service_answers_by_name(ctx: &Ctx) -> Result<(), Failure> {
     by_wget(ctx, &from, &pods, &format!("http://{NAME}:{PORT}/")).await?;
     // By the search list of the pod's resolv.conf, too.
     by_wget(ctx, &from, &pods, &format!("http://web:{PORT}/")).await
+}
+
+fn is_from(answer: &str, pod: &Pod, asked_from: &str) -> Result<(), Failure> {
+    if answer == pod.name {
+        return Ok(());
+    }
+    Err(format!("{} answered {asked_from}: `{answer}`", pod.name).into())
 }
 
 /// Lets every pod of `from` fetch this. (Debian's static busybox dies of wget's `-T`.)

@@ -1,0 +1,86 @@
+//! Other numbers of nodes than three masters and a worker.
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+
+use serde_json::json;
+
+use super::e2e_support::{Failure, Provider, wait_for};
+use super::{Ctx, PORT, SOON, etcd_is_healthy, fetch, nothing_died, service_lists_apiservers};
+
+/// Masters and workers: the extremes of both, and a few between.
+pub const SIZES: [(usize, usize); 4] = [(1, 0), (1, 2), (3, 0), (5, 3)];
+
+/// A cluster of this size comes up as one does, and has pods on every node that takes them.
+pub async fn comes_up(provider: Provider, masters: usize, workers: usize) -> Result<(), Failure> {
+    let ctx = Ctx::over(provider, (masters, workers)).await?;
+    let looked = async {
+        nodes_are_ready(&ctx, masters, workers).await?;
+        service_lists_apiservers(&ctx).await?;
+        etcd_is_healthy(&ctx).await?;
+        pods_answer(&ctx).await?;
+        nothing_died(&ctx)
+    };
+    let looked = looked.await;
+    ctx.cluster.delete().await?;
+    looked
+}
+
+async fn nodes_are_ready(ctx: &Ctx, masters: usize, workers: usize) -> Result<(), Failure> {
+    let wanted: BTreeSet<String> = (1..=masters)
+        .map(|index| format!("master-{index}"))
+        .chain((1..=workers).map(|index| format!("worker-{index}")))
+        .collect();
+    let nodes = ctx.get(&["nodes"]).await?;
+    let ready = nodes["items"].as_array().into_iter().flatten().filter(|node| {
+        let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
+        conditions.into_iter().any(|c| c["type"] == "Ready" && c["status"] == "True")
+    });
+    let ready: BTreeSet<String> =
+        ready.filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned)).collect();
+    assert_eq!(ready, wanted);
+    Ok(())
+}
+
+/// A pod without tolerations runs on each worker, or without workers on each master, and answers
+/// all nodes.
+async fn pods_answer(ctx: &Ctx) -> Result<(), Failure> {
+    let script =
+        format!("mkdir /www && hostname > /www/index.html && exec httpd -f -p {PORT} -h /www");
+    let set = json!({
+        "apiVersion": "apps/v1", "kind": "DaemonSet",
+        "metadata": {"name": "plain", "namespace": "default"},
+        "spec": {
+            "selector": {"matchLabels": {"app": "plain"}},
+            "template": {"metadata": {"labels": {"app": "plain"}}, "spec": {
+                "terminationGracePeriodSeconds": 0,
+                "containers": [{
+                    "name": "busybox", "image": ctx.busybox, "command": ["sh", "-c", script],
+                    "readinessProbe": {
+                        "httpGet": {"path": "/", "port": PORT}, "periodSeconds": 1,
+                    },
+                }],
+            }},
+        },
+    });
+    ctx.kubectl_in(&["apply", "-f", "-"], &set.to_string()).await?;
+    let names = |role: &str| -> BTreeSet<String> {
+        let nodes = ctx.cluster.nodes().iter().map(|node| node.name().to_owned());
+        nodes.filter(|name| name.starts_with(role)).collect()
+    };
+    let workers = names("worker");
+    let wanted = if workers.is_empty() { names("master") } else { workers };
+    let pods = wait_for("a ready pod on every node that takes any", SOON, async || {
+        let pods = ctx.pods("plain").await?;
+        let on: BTreeSet<String> = pods.iter().map(|pod| pod.node.clone()).collect();
+        if on == wanted { Ok(pods) } else { Err(format!("{pods:?}").into()) }
+    })
+    .await?;
+    for pod in &pods {
+        for node in ctx.cluster.nodes() {
+            let answer = fetch(&**node, SocketAddr::new(pod.ip, PORT)).await?;
+            assert_eq!(answer, pod.name, "from {}", node.name());
+        }
+    }
+    Ok(())
+}
