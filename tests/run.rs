@@ -16,7 +16,7 @@ use futures::future::BoxFuture;
 use outage::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Output, Service};
 use outage::event::{CaseInfo, Event, Verdict, What};
 use outage::run::{Case, Ended, Held, Omit, Plan, outstanding, run_case};
-use outage::scenario::{NodeRef, load};
+use outage::scenario::{NodeRef, Signal, load};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{broadcast, mpsc};
 use tokio::time::Instant;
@@ -123,6 +123,14 @@ impl Node for Played {
     }
 
     fn service(&self, _: Service, _: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn kill(&self, _: Service, _: Signal) -> BoxFuture<'_, Result<(), ClusterError>> {
+        async { Ok(()) }.boxed()
+    }
+
+    fn freeze(&self, _: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         async { Ok(()) }.boxed()
     }
 

@@ -7,7 +7,7 @@ mod scenario_support;
 use std::fmt::Write as _;
 
 use outage::scenario::{
-    Addon, BUILTIN, Fault, Only, Probe, Scenario, Step, Tally, Timing, builtin, load,
+    Addon, BUILTIN, Fault, NodeRef, Only, Probe, Scenario, Step, Tally, Timing, builtin, load,
 };
 use proptest::prelude::*;
 use scenario_support::{SMALL, broken, said};
@@ -37,7 +37,7 @@ fn the_shipped_file_loads() {
     assert_eq!(scenario.variants.len(), 5);
     assert_eq!((scenario.cluster.masters, scenario.cluster.workers), (3, 1));
     let Step::Inject(action) = &scenario.steps[0] else { panic!("{:?}", scenario.steps[0]) };
-    assert!(matches!(&action.fault, Fault::Stop(stop) if stop.on.to_string() == "master-3"));
+    assert!(matches!(&action.fault, Fault::Stop(stop) if stop.on == [NodeRef::Master(3)]));
     let covers = ["master-count-sigkill", "master-count-switch-to-lease", "lease-sigkill"];
     assert_eq!(action.only, Only::These(covers.map(str::to_owned).to_vec()));
     let Step::Detect(expectations) = &scenario.steps[2] else { panic!("{:?}", scenario.steps[2]) };
@@ -138,7 +138,7 @@ fn addons() {
 fn one_of() {
     insta::assert_snapshot!(each(&[
         &[("  - inject:", "  - injct:")],
-        &[("        stop: {", "        kill: {")],
+        &[("        stop: {", "        halt: {")],
         &[("signal: SIGKILL}\n", "signal: SIGKILL}\n        settings: {}\n")],
         &[("SIGKILL", "KILL")],
         &[("component: kube-apiserver", "component: apiserver")],
@@ -269,6 +269,79 @@ fn flags() {
     }
     let cluster = "workers: 1\n    settings: [{component: etcd, flags: {a: null}}, {only: [x], component: etcd, flags: {a: b}}]";
     let _ = write!(out, "# {cluster}\n{}", said(broken(&[("workers: 1", cluster)])));
+    insta::assert_snapshot!(out);
+}
+
+/// The small scenario with another fault.
+fn injecting(fault: &str) -> String {
+    let old = "stop: {component: kube-apiserver, on: {master: 3}, signal: SIGKILL}";
+    broken(&[(old, fault)])
+}
+
+fn injected(fault: &str) -> Fault {
+    let scenario = load("my.yaml", injecting(fault).as_bytes());
+    let scenario = scenario.unwrap_or_else(|error| panic!("{}", error.plain()));
+    let Step::Inject(action) = &scenario.steps[0] else { panic!("{:?}", scenario.steps[0]) };
+    action.fault.clone()
+}
+
+#[test]
+fn faults_strike_one_several_or_every_node() {
+    let on = |places: &str| match injected(&format!("isolate: {{on: {places}}}")) {
+        Fault::Isolate(isolate) => isolate.on.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(on("{master: 2}"), ["master-2"]);
+    assert_eq!(on("[{worker: 1}, {master: 2}]"), ["worker-1", "master-2"]);
+    assert_eq!(on("{every: masters}"), ["master-1", "master-2", "master-3"]);
+    assert_eq!(on("{every: workers}"), ["worker-1"]);
+    assert_eq!(on("{every: nodes}"), ["master-1", "master-2", "master-3", "worker-1"]);
+}
+
+#[test]
+fn faults_are_written_back_as_they_were_read() {
+    for fault in [
+        "kill: {component: kubelet, on: [{worker: 1}, {master: 1}], signal: SIGTERM}",
+        "pause: {component: etcd, on: {every: masters}}",
+        "powerOff: {on: {master: 3}}",
+        "freeze: {on: {worker: 1}}",
+        "traffic: {from: {master: 3}, to: {service: kube-system/metrics-server}, do: drop}",
+        "traffic: {from: [{master: 3}], to: {component: {name: etcd, on: {master: 3}}}, do: reject, \
+         ports: [2379], protocol: tcp, oneWay: true}",
+        "traffic: {from: {pod: {namespace: default, labels: {app: web}}}, to: {every: nodes}, do: drop}",
+    ] {
+        let read = injected(fault);
+        let written = serde_json::to_string(&read).unwrap();
+        assert_eq!(serde_json::from_str::<Fault>(&written).unwrap(), read);
+    }
+}
+
+#[test]
+fn faults() {
+    let cases = [
+        "kill: {component: kube-apiserver, on: {worker: 1}, signal: SIGKILL}",
+        "kill: {component: etcd, on: {every: workers}, signal: SIGKILL}",
+        "kill: {component: etcd, on: [{master: 1}, {worker: 1}], signal: SIGSTOP}",
+        "kill: {component: kubelets, on: {worker: 2}}",
+        "pause: {component: containerd, on: [{worker: 1}, {worker: 1}]}",
+        "pause: {component: etcd, on: []}",
+        "powerOff: {on: {every: master}}",
+        "powerOff: {on: master-1}",
+        "powerOff: {}",
+        "freeze: {on: {every: masters, master: 1}}",
+        "isolate: {on: {node: 1}, how: hard}",
+        "traffic: {}",
+        "traffic: {from: {master: 4}, to: {worker: 1}, do: block}",
+        "traffic: {from: {service: default/web}, to: {component: {name: containerd, on: {master: 1}}}, do: drop}",
+        "traffic: {from: {component: {name: etcd, on: {master: 1}}}, to: {service: web}, do: drop}",
+        "traffic: {from: {pod: {namespace: Web, labels: {}}}, to: {pod: {labels: [a]}}, do: drop}",
+        "traffic: {from: worker, to: {every: nodes}, do: drop, oneWay: yes please}",
+        "traffic: {from: {worker: 1}, to: {every: masters}, do: drop, ports: [0, 65536, x], protocol: sctp}",
+    ];
+    let mut out = String::new();
+    for case in cases {
+        let _ = writeln!(out, "# {case}\n{}", said(injecting(case)));
+    }
     insta::assert_snapshot!(out);
 }
 

@@ -17,7 +17,7 @@ use tokio::sync::broadcast;
 
 pub use provider::{ClusterOptions, Provider};
 
-use crate::scenario::NodeRef;
+use crate::scenario::{NodeRef, Signal};
 
 /// A failure of the harness to work with a cluster: not a failure of Kubernetes, which is data.
 #[derive(Debug, thiserror::Error)]
@@ -152,6 +152,18 @@ pub trait Node: Send + Sync + fmt::Debug {
         service: Service,
         since: Option<u64>,
     ) -> BoxFuture<'_, Result<(Vec<u8>, u64), ClusterError>>;
+
+    /// Sends a signal to one of the programs that the node's init keeps running. When it has ended,
+    /// the init starts it again as systemd does with kubeadm's packages: the kubelet after 10 s,
+    /// containerd after 5 s.
+    ///
+    /// # Errors
+    /// If it does not run.
+    fn kill(&self, service: Service, signal: Signal) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Stops every process of the machine where it is, or lets all of them go on. Idempotent.
+    /// While they stand still, [`Node::run`] may fail.
+    fn freeze(&self, frozen: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
 
     /// Whether the machine is on: not when its power was cut, nor when it died by itself.
     fn powered(&self) -> bool;

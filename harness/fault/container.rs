@@ -300,8 +300,8 @@ impl ContainerNameTaken {
         let Some(stray) = all.iter().find(|container| container.stray) else {
             return Ok(Err(format!("no stray container on {on} has a name of {what}")));
         };
-        if let Some(process) = running(&**access.node(on)?, self.component).await?.first() {
-            return Ok(Err(format!("{what} runs on {on} as process {}", process.pid)));
+        if let Some(process) = running(&**access.node(on)?, self.component.name()).await?.first() {
+            return Ok(Err(format!("{what} runs on {on} as process {}", process.id.pid)));
         }
         let Some(refusal) = self.refusal(stray, access).await? else {
             return Ok(Err(format!("the kubelet of {on} was not refused a name yet")));
@@ -413,13 +413,18 @@ impl Primitive for ContainerNameTaken {
 
     fn inject<'a>(
         &'a self,
+        _: &'a serde_json::Value,
         access: &'a Access,
         issued: Issued,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         Box::pin(self.take(access, issued))
     }
 
-    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>> {
+    fn prove<'a>(
+        &'a self,
+        _: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<Proof, ClusterError>> {
         Box::pin(self.look(access))
     }
 

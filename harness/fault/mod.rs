@@ -5,20 +5,28 @@
 //! by reading back.
 
 mod container;
+mod freeze;
+mod isolate;
+mod kill;
 mod manifest;
+mod nft;
 mod object;
+mod pause;
+mod power_off;
 mod process;
+mod serving;
 mod settings;
 mod stop;
+mod traffic;
 
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
-use crate::scenario::Fault;
+use crate::scenario::{Fault, NodeRef};
 
 /// All that takes a fault back: enough for a process that knows nothing else of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -58,12 +66,17 @@ trait Primitive: Sync {
     /// Injects, and calls `issued` just before the command that breaks things.
     fn inject<'a>(
         &'a self,
+        before: &'a serde_json::Value,
         access: &'a Access,
         issued: Issued,
     ) -> BoxFuture<'a, Result<(), ClusterError>>;
 
     /// Looks for the effect; changes nothing.
-    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>>;
+    fn prove<'a>(
+        &'a self,
+        before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<Proof, ClusterError>>;
 
     /// Takes it back and reads back that it is.
     fn revert<'a>(
@@ -82,6 +95,12 @@ fn primitive(fault: &Fault) -> &dyn Primitive {
         Fault::Patch(patch) => patch,
         Fault::Delete(delete) => delete,
         Fault::Scale(scale) => scale,
+        Fault::Kill(kill) => kill,
+        Fault::Pause(pause) => pause,
+        Fault::PowerOff(power_off) => power_off,
+        Fault::Freeze(freeze) => freeze,
+        Fault::Isolate(isolate) => isolate,
+        Fault::Traffic(traffic) => traffic,
     }
 }
 
@@ -108,20 +127,20 @@ pub async fn undo(fault: &Fault, access: &Access) -> Result<Undo, ClusterError> 
     Ok(Undo { fault: fault.clone(), before: primitive(fault).before(access).await? })
 }
 
-/// Injects the fault, and calls `issued` just before the command that breaks things.
+/// Injects the fault of a record, and calls `issued` just before the command that breaks things.
 ///
 /// # Errors
 /// If it could not be injected; it may then be in place in part.
-pub async fn inject(fault: &Fault, access: &Access, issued: Issued) -> Result<(), ClusterError> {
-    primitive(fault).inject(access, issued).await
+pub async fn inject(undo: &Undo, access: &Access, issued: Issued) -> Result<(), ClusterError> {
+    primitive(&undo.fault).inject(&undo.before, access, issued).await
 }
 
 /// Whether the fault's effect is there: evidence in words, or why not. Changes nothing.
 ///
 /// # Errors
 /// If the harness could not look.
-pub async fn prove(fault: &Fault, access: &Access) -> Result<Proof, ClusterError> {
-    primitive(fault).prove(access).await
+pub async fn prove(undo: &Undo, access: &Access) -> Result<Proof, ClusterError> {
+    primitive(&undo.fault).prove(&undo.before, access).await
 }
 
 /// Takes the fault back and verifies that by reading back. Idempotent; a fault that is in place in
@@ -133,6 +152,26 @@ pub async fn revert(undo: &Undo, access: &Access) -> Result<(), ClusterError> {
     primitive(&undo.fault).revert(&undo.before, access).await
 }
 
+/// Does all of it at once, and each to its end. Gives the first error.
+async fn each<T, Fut>(work: impl IntoIterator<Item = Fut>) -> Result<Vec<T>, ClusterError>
+where
+    Fut: Future<Output = Result<T, ClusterError>>,
+{
+    join_all(work).await.into_iter().collect()
+}
+
+/// The proof of parts that must all be proven.
+fn all(parts: impl IntoIterator<Item = Proof>) -> Proof {
+    parts.into_iter().collect::<Result<Vec<_>, _>>().map(|evidence| evidence.concat())
+}
+
+/// Nodes in words: `master-1, master-2 and worker-1`.
+fn nodes(on: &[NodeRef]) -> String {
+    let mut names: Vec<_> = on.iter().map(ToString::to_string).collect();
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) }
+}
+
 /// A record of what was before, for the journal.
 fn record(before: &impl Serialize) -> Result<serde_json::Value, ClusterError> {
     serde_json::to_value(before).map_err(|e| ClusterError::caused("the undo record", e))
@@ -141,4 +180,38 @@ fn record(before: &impl Serialize) -> Result<serde_json::Value, ClusterError> {
 /// The record of what was before, from the journal.
 fn recorded<T: for<'a> Deserialize<'a>>(before: &serde_json::Value) -> Result<T, ClusterError> {
     T::deserialize(before).map_err(|e| ClusterError::caused("the undo record", e))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_proof_of_many_needs_all_of_them() {
+        let seen = |text: &str| Ok(vec![text.to_owned()]);
+        assert_eq!(all([seen("a"), seen("b")]), Ok(vec!["a".to_owned(), "b".to_owned()]));
+        assert_eq!(all([seen("a"), Err("not b".to_owned())]), Err("not b".to_owned()));
+    }
+
+    #[tokio::test]
+    async fn work_on_one_does_not_end_that_on_another() {
+        let done = std::sync::Mutex::new(vec![]);
+        let work = |number: u32| {
+            let done = &done;
+            async move {
+                tokio::task::yield_now().await;
+                done.lock().unwrap().push(number);
+                if number == 1 { Err(ClusterError::new("one")) } else { Ok(number) }
+            }
+        };
+        assert_eq!(each([1, 2, 3].map(work)).await.unwrap_err().to_string(), "one");
+        assert_eq!(*done.lock().unwrap(), [1, 2, 3]);
+    }
+
+    #[test]
+    fn nodes_are_listed_in_words() {
+        let on = [NodeRef::Master(1), NodeRef::Master(2), NodeRef::Worker(1)];
+        assert_eq!(nodes(&on), "master-1, master-2 and worker-1");
+        assert_eq!(nodes(&on[..1]), "master-1");
+    }
 }

@@ -1,38 +1,57 @@
-//! The processes of a component on a node, by their command lines.
+//! The processes of a program on a node, by their command lines.
 
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use crate::cluster::{ClusterError, Command, Node, Output};
-use crate::scenario::Component;
 
 /// For `pgrep -f`: the command line of a program that was started by its name or its path.
 pub(super) fn pattern(program: &str) -> String {
     format!("^(/[^ ]*/)?{program}( |$)")
 }
 
-/// Each process as its id, then its arguments a line each, then an empty line. One that ends
-/// between the two commands has no arguments.
+/// Each process as its id, state and start, then its arguments a line each, then an empty line. One
+/// that ends between the commands, or has ended and was not waited for, has no arguments. In `stat`
+/// the state comes after the name in brackets, the start 19 fields later: proc(5).
 const RUNNING: &str = r#"
 for pid in $(pgrep -f "$1"); do
+    set -- "$1" $(sed 's/.*) //' /proc/"$pid"/stat 2>/dev/null)
     arguments=$(tr '\0' '\n' 2>/dev/null </proc/"$pid"/cmdline) || continue
-    [ -z "$arguments" ] || printf '%s\n%s\n\n' "$pid" "$arguments"
+    [ -z "$arguments" ] || printf '%s %s %s\n%s\n\n' "$pid" "$2" "${21}" "$arguments"
 done
 "#;
+
+/// One process for good: ids are used again, but not at the same time of the node's clock.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct ProcessId {
+    pub(super) pid: u32,
+    /// When it started, in ticks since the machine's boot.
+    pub(super) started: u64,
+}
 
 /// A running process.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Process {
-    pub(super) pid: u32,
+    pub(super) id: ProcessId,
+    /// Its state as proc(5) names it; `T`: stopped.
+    pub(super) state: char,
     pub(super) argv: Vec<String>,
 }
 
-/// The component's processes on a node.
-pub(super) async fn running(
-    node: &dyn Node,
-    component: Component,
-) -> Result<Vec<Process>, ClusterError> {
-    let listing = Command::script(RUNNING, [pattern(component.name())]);
+/// The processes on a node of the program with this name.
+pub(super) async fn running(node: &dyn Node, program: &str) -> Result<Vec<Process>, ClusterError> {
+    let listing = Command::script(RUNNING, [pattern(program)]);
     Ok(parse(&checked(node, listing, "list processes").await?.text()))
+}
+
+/// The processes of a program that must run on a node.
+pub(super) async fn alive(node: &dyn Node, program: &str) -> Result<Vec<ProcessId>, ClusterError> {
+    let ids: Vec<_> = running(node, program).await?.iter().map(|process| process.id).collect();
+    if ids.is_empty() {
+        return Err(ClusterError::new(format!("there is no {program} on {}", node.id())));
+    }
+    Ok(ids)
 }
 
 fn parse(listing: &str) -> Vec<Process> {
@@ -40,8 +59,11 @@ fn parse(listing: &str) -> Vec<Process> {
         .split("\n\n")
         .filter_map(|block| {
             let mut lines = block.lines();
-            let pid = lines.next()?.parse().ok()?;
-            Some(Process { pid, argv: lines.map(Into::into).collect() })
+            let mut head = lines.next()?.split(' ');
+            let pid = head.next()?.parse().ok()?;
+            let state = head.next()?.chars().next()?;
+            let id = ProcessId { pid, started: head.next()?.parse().ok()? };
+            Some(Process { id, state, argv: lines.map(Into::into).collect() })
         })
         .collect()
 }
@@ -91,13 +113,17 @@ mod tests {
 
     #[test]
     fn a_listing_is_read_by_blocks() {
-        let listing = "12\nkube-apiserver\n--a=b c\n\n13\n/usr/bin/kube-apiserver";
-        let argv = |words: &[&str]| words.iter().map(ToString::to_string).collect();
+        let listing = "12 S 77\nkube-apiserver\n--a=b c\n\n13 T 78\n/usr/bin/kube-apiserver";
+        let process = |pid, state, started, words: &[&str]| Process {
+            id: ProcessId { pid, started },
+            state,
+            argv: words.iter().map(ToString::to_string).collect(),
+        };
         assert_eq!(
             parse(listing),
             [
-                Process { pid: 12, argv: argv(&["kube-apiserver", "--a=b c"]) },
-                Process { pid: 13, argv: argv(&["/usr/bin/kube-apiserver"]) },
+                process(12, 'S', 77, &["kube-apiserver", "--a=b c"]),
+                process(13, 'T', 78, &["/usr/bin/kube-apiserver"]),
             ]
         );
         assert_eq!(parse(""), []);
@@ -111,11 +137,26 @@ mod tests {
             let output = std::process::Command::new("sh").args(arguments).output().unwrap();
             parse(String::from_utf8(output.stdout).unwrap().trim())
         };
-        let found = script("sleep").into_iter().find(|process| process.pid == child.id());
+        let find = || script("sleep").into_iter().find(|process| process.id.pid == child.id());
+        let found = find();
         let others = script("leep");
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
+        let pid = child.id().to_string();
+        let stopped = std::process::Command::new("kill").args(["-STOP", &pid]).status().unwrap();
+        let mut state = 'S';
+        for _ in 0..1000 {
+            state = find().unwrap().state;
+            if state == 'T' {
+                break;
+            }
+        }
         child.kill().unwrap();
         child.wait().unwrap();
-        assert_eq!(found.unwrap().argv, ["sleep", "4242.5"]);
+        let found = found.unwrap();
+        assert_eq!(found.argv, ["sleep", "4242.5"]);
+        assert_eq!(stat.split(' ').nth(21).unwrap(), found.id.started.to_string());
+        assert!(stopped.success());
+        assert_eq!(state, 'T');
         assert!(others.iter().all(|process| process.argv[0] != "sleep"), "{others:?}");
     }
 

@@ -63,7 +63,7 @@ impl SettingsChange {
         }
         let wanted = manifest::command(text, self.component)?;
         until(RESTART, || async {
-            let processes = running(&**node, self.component).await?;
+            let processes = running(&**node, self.component.name()).await?;
             if let [process] = &*processes
                 && process.argv == wanted
             {
@@ -96,7 +96,7 @@ impl SettingsChange {
     async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
         let mut evidence = Vec::new();
         for id in &self.on {
-            let processes = running(&**access.node(*id)?, self.component).await?;
+            let processes = running(&**access.node(*id)?, self.component.name()).await?;
             let what = self.component.name();
             let [process] = &*processes else {
                 return Ok(Err(format!("{} processes {what} on {id}", processes.len())));
@@ -161,13 +161,18 @@ impl Primitive for SettingsChange {
 
     fn inject<'a>(
         &'a self,
+        _before: &'a serde_json::Value,
         access: &'a Access,
         issued: Issued,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         Box::pin(self.change(access, issued))
     }
 
-    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>> {
+    fn prove<'a>(
+        &'a self,
+        _before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<Proof, ClusterError>> {
         Box::pin(self.look(access))
     }
 

@@ -1,4 +1,5 @@
-//! A component's process dies by a signal and is held down until the revert.
+//! A component's process dies by a signal and is held down until the revert, on several nodes at
+//! once if the author wants it.
 //!
 //! The kubelet would restart it, and would send SIGTERM itself if its manifest went away. So, on
 //! the component's node: the kubelet is frozen (SIGSTOP), the manifest is moved out of the kubelet's
@@ -17,11 +18,12 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::process::{checked, pattern, running, until};
-use super::{Issued, Primitive, Proof, manifest, record, recorded};
-use crate::cluster::client::{Access, Vantage};
+use super::process::{alive, checked, pattern, running, until};
+use super::serving::{self, Reply};
+use super::{Issued, Primitive, Proof, all, each, manifest, nodes, record, recorded};
+use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command};
-use crate::scenario::{Component, Signal, Stop};
+use crate::scenario::{NodeRef, Program, Signal, Stop};
 
 /// How long a process may take from SIGTERM to its end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -34,15 +36,11 @@ const DEATH: Duration = Duration::from_secs(30);
 /// (`fileCheckFrequency`, 20 s), and waits for the old pod's end before it starts the new one.
 const RETURN: Duration = Duration::from_secs(90);
 
-/// How long one look at a port may take.
-const LOOK: Duration = Duration::from_secs(2);
-
-/// The kubelet's own port, on every address of a node.
-const KUBELET_PORT: u16 = 10250;
-
-/// What was before.
+/// What was before on one node.
 #[derive(Debug, Serialize, Deserialize)]
 struct Before {
+    /// On which node.
+    on: NodeRef,
     /// Of the manifest, in hex, as `sha256sum` says it.
     sha256: String,
 }
@@ -105,92 +103,76 @@ impl Stop {
         [manifest::path(self.component), held, pattern("kubelet")]
     }
 
-    async fn sha256(&self, access: &Access) -> Result<Before, ClusterError> {
-        let node = access.node(self.on)?;
-        if running(&**node, self.component).await?.is_empty() {
-            let (what, on) = (self.component.name(), self.on);
-            return Err(ClusterError::new(format!("there is no {what} on {on} to stop")));
-        }
+    async fn sha256(&self, on: NodeRef, access: &Access) -> Result<Before, ClusterError> {
+        let node = access.node(on)?;
+        alive(&**node, self.component.name()).await?;
         let [manifest, ..] = self.places();
         let hash = Command::script(r#"sha256sum <"$1" | cut -d ' ' -f 1"#, [manifest]);
-        Ok(Before { sha256: checked(&**node, hash, "hash the manifest").await?.text() })
+        Ok(Before { on, sha256: checked(&**node, hash, "hash the manifest").await?.text() })
     }
 
     async fn kill(&self, access: &Access, issued: Issued) -> Result<(), ClusterError> {
-        let node = access.node(self.on)?;
-        checked(&**node, Command::script(HOLD, self.places()), "hold the manifest").await?;
+        each(self.on.iter().map(|on| async {
+            let hold = Command::script(HOLD, self.places());
+            checked(&**access.node(*on)?, hold, "hold the manifest").await
+        }))
+        .await?;
+        issued();
+        each(self.on.iter().map(|on| self.signal_on(*on, access))).await?;
+        until(DEATH, || async { Ok(self.look(access).await?.err()) }).await
+    }
+
+    async fn signal_on(&self, on: NodeRef, access: &Access) -> Result<(), ClusterError> {
         let [.., kubelet] = self.places();
         let process = pattern(self.component.name());
         let periods = (GRACE.as_millis() / 20).to_string();
         let signal = self.signal.name().to_owned();
         let kill = Command::script(SIGNAL, [process, signal, periods, kubelet]).timeout(DEATH);
-        issued();
-        checked(&**node, kill, "send the signal").await?;
-        until(DEATH, || async { Ok(self.look(access).await?.err()) }).await
+        checked(&**access.node(on)?, kill, "send the signal").await.map(drop)
     }
 
     async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
-        let node = access.node(self.on)?;
+        Ok(all(each(self.on.iter().map(|on| self.look_on(*on, access))).await?))
+    }
+
+    async fn look_on(&self, on: NodeRef, access: &Access) -> Result<Proof, ClusterError> {
+        let node = access.node(on)?;
         let what = self.component.name();
-        let process = match running(&**node, self.component).await?.first() {
-            None => format!("no process {what} on {}", self.on),
+        let process = match running(&**node, what).await?.first() {
+            None => format!("no process {what} on {on}"),
             Some(process) if self.signal == Signal::Term => {
-                format!("process {} of {what} on {} is draining", process.pid, self.on)
+                format!("process {} of {what} on {on} is draining", process.id.pid)
             }
             Some(process) => {
-                return Ok(Err(format!("{what} runs on {} as process {}", self.on, process.pid)));
+                return Ok(Err(format!("{what} runs on {on} as process {}", process.id.pid)));
             }
         };
         let held = node.run(Command::script(HELD, self.places())).await?.code == 0;
         if !held {
-            return Ok(Err(format!("the manifest of {what} on {} is not held", self.on)));
+            return Ok(Err(format!("the manifest of {what} on {on} is not held")));
         }
-        let (from, port) = self.port();
-        let address = match from {
-            Vantage::Beside => node.address(),
-            Vantage::Node(_) => [127, 0, 0, 1].into(),
+        let program = Program::Component(self.component);
+        let refuses = match serving::ask(program, on, access).await? {
+            (at, Reply::Refused) => format!("{at} refuses connections"),
+            (at, other) => return Ok(Err(format!("{at} does not refuse: {other}"))),
         };
-        let at = (address, port).into();
-        match access.connect(from, at, LOOK).await? {
-            Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
-            Err(error) => return Ok(Err(format!("{at} does not refuse: {error}"))),
-            Ok(_) => return Ok(Err(format!("{at} accepts connections"))),
-        }
-        let control = (node.address(), KUBELET_PORT).into();
-        if let Err(error) = access.connect(Vantage::Beside, control, LOOK).await? {
-            return Ok(Err(format!("the kubelet beside it is not reached at {control}: {error}")));
-        }
-        Ok(Ok(vec![
-            format!("{process}, its manifest is held"),
-            format!("{at} refuses connections"),
-            format!("the kubelet beside it accepts them at {control}"),
-        ]))
+        let beside = serving::beside(program, on, access).await?;
+        Ok(beside.map(|beside| vec![format!("{process}, its manifest is held"), refuses, beside]))
     }
 
-    /// Where the component serves with kubeadm's defaults, and from where that can be seen.
-    fn port(&self) -> (Vantage, u16) {
-        match self.component {
-            Component::KubeApiserver => (Vantage::Beside, 6443),
-            Component::Etcd => (Vantage::Beside, 2379),
-            Component::KubeControllerManager => (Vantage::Node(self.on), 10257),
-            Component::KubeScheduler => (Vantage::Node(self.on), 10259),
-        }
-    }
-
-    async fn release(&self, before: Before, access: &Access) -> Result<(), ClusterError> {
-        let node = access.node(self.on)?;
-        let (what, on) = (self.component.name(), self.on);
-        let process = pattern(self.component.name());
-        let arguments = self.places().into_iter().chain([process]);
+    async fn release(&self, before: &Before, access: &Access) -> Result<(), ClusterError> {
+        let (what, on) = (self.component.name(), before.on);
+        let node = access.node(on)?;
+        let arguments = self.places().into_iter().chain([pattern(what)]);
         let release = Command::script(RELEASE, arguments).timeout(DEATH);
         let found = checked(&**node, release, "bring the manifest back").await?.text();
         if found != before.sha256 {
-            let wanted = before.sha256;
+            let wanted = &before.sha256;
             let context = format!("the manifest of {what} on {on} is {found}, was {wanted}");
             return Err(ClusterError::new(context));
         }
         until(RETURN, || async {
-            let back = !running(&**node, self.component).await?.is_empty();
+            let back = !running(&**node, what).await?.is_empty();
             Ok((!back).then(|| format!("{what} does not run again on {on}")))
         })
         .await
@@ -199,7 +181,8 @@ impl Stop {
 
 impl Primitive for Stop {
     fn does(&self) -> String {
-        format!("stop {} on {} by SIG{}", self.component.name(), self.on, self.signal.name())
+        let on = nodes(&self.on);
+        format!("stop {} on {on} by SIG{}", self.component.name(), self.signal.name())
     }
 
     fn limit(&self) -> Duration {
@@ -217,18 +200,23 @@ impl Primitive for Stop {
         &'a self,
         access: &'a Access,
     ) -> BoxFuture<'a, Result<serde_json::Value, ClusterError>> {
-        Box::pin(async { record(&self.sha256(access).await?) })
+        Box::pin(async { record(&each(self.on.iter().map(|on| self.sha256(*on, access))).await?) })
     }
 
     fn inject<'a>(
         &'a self,
+        _before: &'a serde_json::Value,
         access: &'a Access,
         issued: Issued,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         Box::pin(self.kill(access, issued))
     }
 
-    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>> {
+    fn prove<'a>(
+        &'a self,
+        _before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<Proof, ClusterError>> {
         Box::pin(self.look(access))
     }
 
@@ -237,7 +225,10 @@ impl Primitive for Stop {
         before: &'a serde_json::Value,
         access: &'a Access,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        Box::pin(async { self.release(recorded(before)?, access).await })
+        Box::pin(async {
+            let before: Vec<Before> = recorded(before)?;
+            each(before.iter().map(|before| self.release(before, access))).await.map(drop)
+        })
     }
 }
 

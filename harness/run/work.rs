@@ -59,30 +59,36 @@ impl Work {
     pub(super) async fn inject(self, id: usize, issued: Issued) -> Input {
         let action = &self.plan.actions[id];
         let proof = async {
+            let undo = fault::undo(&action.fault, &self.access).await?;
             if self.omits(action) {
                 issued();
             } else {
-                let undo = fault::undo(&action.fault, &self.access).await?;
-                self.record(id, undo).await?;
-                let injecting = fault::inject(&action.fault, &self.access, issued);
+                self.record(id, undo.clone()).await?;
+                let injecting = fault::inject(&undo, &self.access, issued);
                 bounded(fault::limit(&action.fault), "the injection", injecting).await?;
             }
-            self.proof(action).await
+            self.proof(action, Some(&undo)).await
         };
         answer(id, proof.await)
     }
 
     /// Proves again.
     pub(super) async fn prove(self, id: usize) -> Input {
-        let proof = self.proof(&self.plan.actions[id]).await;
+        let undo = lock(&self.undos).get(&id).cloned();
+        let proof = self.proof(&self.plan.actions[id], undo.as_ref()).await;
         answer(id, proof)
     }
 
-    async fn proof(&self, action: &PlannedAction) -> Result<Proof, ClusterError> {
+    async fn proof(
+        &self,
+        action: &PlannedAction,
+        undo: Option<&Undo>,
+    ) -> Result<Proof, ClusterError> {
         if self.omits(action) && self.omit == Omit::InjectionAndProof {
             return Ok(Ok(vec!["said so by a test that left the injection out".to_owned()]));
         }
-        bounded(PROOF, "the proof", fault::prove(&action.fault, &self.access)).await
+        let Some(undo) = undo else { return Ok(Err("it was never begun".to_owned())) };
+        bounded(PROOF, "the proof", fault::prove(undo, &self.access)).await
     }
 
     fn omits(&self, action: &PlannedAction) -> bool {

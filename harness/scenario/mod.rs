@@ -23,9 +23,7 @@ mod versions;
 pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
 pub use expression::Expression;
-pub use fault::{
-    Apply, ContainerNameTaken, Delete, NameHolder, ObjectRef, Patch, PatchStrategy, Scale,
-};
+pub use fault::*;
 pub use nodes::{NamedNode, Nodes, Pick, choices, needs_leader, words as node_words};
 pub use probe::*;
 pub use problem::{LoadError, Problem};

@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::probe::{EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Writes, Written};
-use super::{
-    Addon, Apply, ContainerNameTaken, Delete, NamedNode, Patch, Scale, Version, Versions,
+use super::fault::{
+    Apply, ContainerNameTaken, Delete, Freeze, Isolate, Kill, Patch, Pause, PowerOff, Scale,
+    Traffic,
 };
+use super::probe::{EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Writes, Written};
+use super::{Addon, NamedNode, Version, Versions};
 
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
 /// observe and mend it.
@@ -199,6 +201,18 @@ pub enum Fault {
     Delete(Delete),
     /// A workload gets another number of pods, by its `scale` subresource.
     Scale(Scale),
+    /// The program's process dies once; its supervisor brings it back.
+    Kill(Kill),
+    /// The program's process stands still until the revert.
+    Pause(Pause),
+    /// The machine loses its power until the revert.
+    PowerOff(PowerOff),
+    /// Every process of the machine stands still until the revert.
+    Freeze(Freeze),
+    /// The machine is cut off from the network between nodes until the revert.
+    Isolate(Isolate),
+    /// Packets between two ends are dropped or rejected until the revert.
+    Traffic(Traffic),
 }
 
 /// See [`Fault::Stop`].
@@ -206,8 +220,8 @@ pub enum Fault {
 pub struct Stop {
     /// What is stopped.
     pub component: Component,
-    /// On which master.
-    pub on: NodeRef,
+    /// On which masters, on all at once.
+    pub on: Vec<NodeRef>,
     /// How its process dies.
     pub signal: Signal,
 }

@@ -19,7 +19,7 @@ use super::link::{Link, Program};
 use super::wire::{self, NodeSpec};
 use super::{Machine, config};
 use crate::cluster::{ClusterError, Command, DiedUnasked, Node, Output, Service};
-use crate::scenario::NodeRef;
+use crate::scenario::{NodeRef, Signal};
 
 /// A node of a lab.
 #[derive(Debug)]
@@ -40,6 +40,11 @@ pub(super) struct LabNode {
 
 #[derive(Debug)]
 struct Running {
+    /// The machine's name.
+    name: String,
+    logs: PathBuf,
+    deaths: broadcast::Sender<DiedUnasked>,
+    ending: Arc<AtomicBool>,
     link: Link,
     /// The node's first process, as the lab's first process started it.
     init: Program,
@@ -83,8 +88,16 @@ impl LabNode {
         })?;
         let init = self.lab.power_on(self.spec.clone(), theirs).await?;
         let link = Link::open(&self.machine.name, ours).await?;
-        let asked = AtomicBool::new(false);
-        let running = Arc::new(Running { link, init, asked, services: Mutex::default() });
+        let running = Arc::new(Running {
+            name: self.machine.name.clone(),
+            logs: self.logs.clone(),
+            deaths: self.deaths.clone(),
+            ending: Arc::clone(&self.ending),
+            link,
+            init,
+            asked: AtomicBool::new(false),
+            services: Mutex::default(),
+        });
         self.watch(Arc::clone(&running));
         *self.machine_on.write().await = Some(running);
         Ok(())
@@ -129,99 +142,27 @@ impl LabNode {
     }
 
     async fn set_service(&self, service: Service, run: bool) -> Result<(), ClusterError> {
+        self.on().await?.set_service(service, run).await
+    }
+
+    async fn kill_service(&self, service: Service, signal: Signal) -> Result<(), ClusterError> {
         let machine = self.on().await?;
-        let mut services = machine.services.lock().await;
-        let at = services.iter().position(|(of, _)| *of == service);
-        if !run {
-            if let Some(at) = at {
-                let (_, supervised) = services.remove(at);
-                supervised.asked.store(true, Ordering::SeqCst);
-                Self::end(&machine.link, &supervised).await;
-            }
-            return Ok(());
-        }
-        if let Some(at) = at {
-            if !services[at].1.program.ended() {
-                return Ok(());
-            }
-            services.remove(at);
-        }
-        let supervised = self.start_service(&machine.link, service).await?;
-        services.push((service, supervised));
-        drop(services);
-        if service == Service::Containerd {
-            self.await_containerd(&machine.link).await?;
-        }
-        Ok(())
-    }
-
-    /// TERM, and KILL if that does not end it within ten seconds, as systemd would.
-    async fn end(link: &Link, supervised: &Supervised) {
-        let program = &supervised.program;
-        link.signal(program, libc::SIGTERM);
-        // A paused process ends only once it goes on.
-        link.signal(program, libc::SIGCONT);
-        if tokio::time::timeout(Duration::from_secs(10), program.wait()).await.is_err() {
-            link.signal(program, libc::SIGKILL);
-            program.wait().await;
-        }
-    }
-
-    async fn start_service(
-        &self,
-        link: &Link,
-        service: Service,
-    ) -> Result<Arc<Supervised>, ClusterError> {
-        let (name, argv): (_, Vec<String>) = match service {
-            Service::Containerd => ("containerd", vec!["containerd".into()]),
-            Service::Kubelet => ("kubelet", vec!["sh".into(), "-c".into(), config::KUBELET.into()]),
+        let services = machine.services.lock().await;
+        let found =
+            services.iter().find(|(of, running)| *of == service && !running.program.ended());
+        let Some((_, killed)) = found.cloned() else {
+            let name = &self.machine.name;
+            return Err(ClusterError::new(format!("{service:?} does not run on {name}")));
         };
-        let log = self.log_of(service);
-        let streams = log_streams(&log)?;
-        let program = link.spawn(argv, Vec::new(), streams).await?;
-        let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
-        let watched = Arc::clone(&supervised);
-        let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
-        let (machine, process) = (link.closed(), format!("{name} on {}", self.machine.name));
-        tokio::spawn(async move {
-            let code = watched.program.wait().await;
-            let asked = watched.asked.load(Ordering::SeqCst) || ending.load(Ordering::SeqCst);
-            // What dies with its machine is not reported by itself.
-            if !asked && !machine.is_cancelled() {
-                // Nobody may be listening.
-                let _ = deaths.send(DiedUnasked {
-                    process,
-                    status: status(code),
-                    log: super::last_lines(&log),
-                });
-            }
-        });
-        Ok(supervised)
-    }
-
-    /// The file, on the host, that a service's output goes to.
-    fn log_of(&self, service: Service) -> PathBuf {
-        self.logs.join(match service {
-            Service::Containerd => "containerd.log",
-            Service::Kubelet => "kubelet.log",
-        })
-    }
-
-    /// Waits until containerd serves its socket.
-    async fn await_containerd(&self, link: &Link) -> Result<(), ClusterError> {
-        // The socket exists before it is served; `ctr version` answers once it is.
-        let script = "for i in $(seq 400); do [ -S /run/containerd/containerd.sock ] && \
-                      ctr --connect-timeout 1s version >/dev/null 2>&1 && exit 0; sleep 0.02; done; exit 1";
-        let command = Command::script(script, [""; 0]).timeout(Duration::from_secs(60));
-        let output = link.run(command).await?;
-        if output.code == 0 {
-            return Ok(());
-        }
-        let lines = super::last_lines(&self.log_of(Service::Containerd)).join("\n");
-        Err(ClusterError::new(format!(
-            "containerd on {} does not serve: {lines}",
-            self.machine.name
-        )))
+        drop(services);
+        killed.asked.store(true, Ordering::SeqCst);
+        let signal = match signal {
+            Signal::Kill => libc::SIGKILL,
+            Signal::Term => libc::SIGTERM,
+        };
+        machine.link.signal(&killed.program, signal);
+        tokio::spawn(async move { machine.restart(service, &killed).await });
+        Ok(())
     }
 
     async fn switch(&self, on: bool) -> Result<(), ClusterError> {
@@ -244,6 +185,14 @@ impl LabNode {
     }
 }
 
+/// The file, on the host, that a service's output goes to.
+fn log_of(logs: &Path, service: Service) -> PathBuf {
+    logs.join(match service {
+        Service::Containerd => "containerd.log",
+        Service::Kubelet => "kubelet.log",
+    })
+}
+
 /// What stands in a file after this many bytes, and how many they are in all. A file that is not
 /// there yet is empty; one that has become shorter is read from its start.
 fn read_since(file: &Path, since: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
@@ -262,6 +211,122 @@ fn read_since(file: &Path, since: Option<u64>) -> std::io::Result<(Vec<u8>, u64)
     open.take(size - from).read_to_end(&mut bytes)?;
     let position = from + bytes.len() as u64;
     Ok((bytes, position))
+}
+
+impl Running {
+    async fn set_service(&self, service: Service, run: bool) -> Result<(), ClusterError> {
+        let mut services = self.services.lock().await;
+        let at = services.iter().position(|(of, _)| *of == service);
+        if !run {
+            if let Some(at) = at {
+                let (_, supervised) = services.remove(at);
+                supervised.asked.store(true, Ordering::SeqCst);
+                Self::end(&self.link, &supervised).await;
+            }
+            return Ok(());
+        }
+        if let Some(at) = at {
+            if !services[at].1.program.ended() {
+                return Ok(());
+            }
+            services.remove(at);
+        }
+        let supervised = self.start_service(service).await?;
+        services.push((service, supervised));
+        drop(services);
+        if service == Service::Containerd {
+            self.await_containerd().await?;
+        }
+        Ok(())
+    }
+
+    /// TERM, and KILL if that does not end it within ten seconds, as systemd would.
+    async fn end(link: &Link, supervised: &Supervised) {
+        let program = &supervised.program;
+        link.signal(program, libc::SIGTERM);
+        // A paused process ends only once it goes on.
+        link.signal(program, libc::SIGCONT);
+        if tokio::time::timeout(Duration::from_secs(10), program.wait()).await.is_err() {
+            link.signal(program, libc::SIGKILL);
+            program.wait().await;
+        }
+    }
+
+    async fn start_service(&self, service: Service) -> Result<Arc<Supervised>, ClusterError> {
+        let (name, argv): (_, Vec<String>) = match service {
+            Service::Containerd => ("containerd", vec!["containerd".into()]),
+            Service::Kubelet => ("kubelet", vec!["sh".into(), "-c".into(), config::KUBELET.into()]),
+        };
+        let log = log_of(&self.logs, service);
+        let streams = log_streams(&log)?;
+        let program = self.link.spawn(argv, Vec::new(), streams).await?;
+        let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
+        let watched = Arc::clone(&supervised);
+        let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
+        let (machine, process) = (self.link.closed(), format!("{name} on {}", self.name));
+        tokio::spawn(async move {
+            let code = watched.program.wait().await;
+            let asked = watched.asked.load(Ordering::SeqCst) || ending.load(Ordering::SeqCst);
+            // What dies with its machine is not reported by itself.
+            if !asked && !machine.is_cancelled() {
+                // Nobody may be listening.
+                let _ = deaths.send(DiedUnasked {
+                    process,
+                    status: status(code),
+                    log: super::last_lines(&log),
+                });
+            }
+        });
+        Ok(supervised)
+    }
+
+    /// Waits until containerd serves its socket.
+    async fn await_containerd(&self) -> Result<(), ClusterError> {
+        // The socket exists before it is served; `ctr version` answers once it is.
+        let script = "for i in $(seq 400); do [ -S /run/containerd/containerd.sock ] && \
+                      ctr --connect-timeout 1s version >/dev/null 2>&1 && exit 0; sleep 0.02; done; exit 1";
+        let command = Command::script(script, [""; 0]).timeout(Duration::from_secs(60));
+        let output = self.link.run(command).await?;
+        if output.code == 0 {
+            return Ok(());
+        }
+        let lines = super::last_lines(&log_of(&self.logs, Service::Containerd)).join("\n");
+        Err(ClusterError::new(format!("containerd on {} does not serve: {lines}", self.name)))
+    }
+
+    /// Starts a program again that was killed, unless somebody else does or the machine is gone.
+    async fn restart(&self, service: Service, killed: &Arc<Supervised>) {
+        killed.program.wait().await;
+        tokio::time::sleep(pause(service)).await;
+        let mut services = self.services.lock().await;
+        let Some(place) = services.iter().position(|(_, running)| Arc::ptr_eq(running, killed))
+        else {
+            return;
+        };
+        if self.init.ended() || self.ending.load(Ordering::SeqCst) {
+            return;
+        }
+        match self.start_service(service).await {
+            Ok(supervised) => services[place].1 = supervised,
+            Err(error) => {
+                // Nobody may be listening.
+                let _ = self.deaths.send(DiedUnasked {
+                    process: format!("{service:?} on {}", self.name),
+                    status: format!("could not be started again: {error}"),
+                    log: vec![],
+                });
+            }
+        }
+    }
+}
+
+/// systemd's `RestartSec` in the units of the kubelet's package and of containerd.
+/// <https://github.com/containerd/containerd/blob/v1.6.20/containerd.service>
+fn pause(service: Service) -> Duration {
+    match service {
+        Service::Kubelet => Duration::from_secs(10),
+        Service::Containerd => Duration::from_secs(5),
+    }
 }
 
 /// An empty input, and a file to append both outputs to.
@@ -316,13 +381,35 @@ impl Node for LabNode {
         service: Service,
         since: Option<u64>,
     ) -> BoxFuture<'_, Result<(Vec<u8>, u64), ClusterError>> {
-        let log = self.log_of(service);
+        let log = log_of(&self.logs, service);
         async move {
             let reading = tokio::task::spawn_blocking(move || {
                 let failed = |error| ClusterError::caused(format!("read {}", log.display()), error);
                 read_since(&log, since).map_err(failed)
             });
             reading.await.map_err(|error| ClusterError::caused("read a log", error)).flatten()
+        }
+        .boxed()
+    }
+
+    fn kill(&self, service: Service, signal: Signal) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.kill_service(service, signal).boxed()
+    }
+
+    /// The node's first process is the lab's, not the machine's: it goes on, and so does what it
+    /// is asked to run.
+    fn freeze(&self, frozen: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
+        async move {
+            // One call to the kernel for all processes of the namespace but the caller and the
+            // first: kill(2). Nothing can fork past it.
+            let script = r#"kill -s "$1" -1"#;
+            let signal = if frozen { "STOP" } else { "CONT" };
+            let output = self.on().await?.link.run(Command::script(script, [signal])).await?;
+            if output.code == 0 {
+                return Ok(());
+            }
+            let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+            Err(ClusterError::new(format!("freeze {}: {said}", self.machine.name)))
         }
         .boxed()
     }

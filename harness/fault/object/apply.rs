@@ -72,13 +72,18 @@ impl Primitive for Apply {
 
     fn inject<'a>(
         &'a self,
+        _: &'a serde_json::Value,
         access: &'a Access,
         issued: Issued,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         Box::pin(self.apply(access, issued))
     }
 
-    fn prove<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Proof, ClusterError>> {
+    fn prove<'a>(
+        &'a self,
+        _: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<Proof, ClusterError>> {
         Box::pin(self.look(access))
     }
 

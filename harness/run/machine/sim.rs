@@ -31,7 +31,7 @@ pub(super) fn throughout(name: &str) -> Expectation {
 
 pub(super) fn change(name: &str) -> Change {
     let (component, on) = (Component::KubeApiserver, NodeRef::Master(3));
-    let fault = Fault::Stop(Stop { component, on, signal: Signal::Kill });
+    let fault = Fault::Stop(Stop { component, on: vec![on], signal: Signal::Kill });
     Change { name: name.into(), only: Only::All, versions: Versions::All, fault }
 }
 
@@ -50,7 +50,13 @@ pub(super) fn scenario() -> Scenario {
         title: String::new(),
         notes: String::new(),
         references: vec![],
-        cluster: ClusterNeeds { versions, masters: 3, workers: 1, settings: vec![], addons: vec![] },
+        cluster: ClusterNeeds {
+            versions,
+            masters: 3,
+            workers: 1,
+            settings: vec![],
+            addons: vec![],
+        },
         nodes: vec![],
         variants: vec!["default".into()],
         steady_state: vec![],

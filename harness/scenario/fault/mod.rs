@@ -1,10 +1,21 @@
 //! Reading faults: one function a fault, and one line in [`FAULTS`].
 
 mod container;
+mod kill;
+mod node;
 mod object;
+mod pause;
+mod places;
+mod program;
+mod traffic;
 
 pub use container::{ContainerNameTaken, NameHolder};
+pub use kill::Kill;
+pub use node::{Freeze, Isolate, PowerOff};
 pub use object::{Apply, Delete, ObjectRef, Patch, PatchStrategy, Scale};
+pub use pause::Pause;
+pub use program::Program;
+pub use traffic::{Protocol, Traffic, TrafficEnd, TrafficRule};
 
 use std::collections::BTreeMap;
 
@@ -13,9 +24,15 @@ use super::read::{Fields, Read, Reader};
 use super::tree::{Node, Value};
 use super::{Component, Fault, SettingsChange, Signal, Stop};
 
-const FAULTS: [(&str, Read<Fault>); 7] = [
+const FAULTS: [(&str, Read<Fault>); 13] = [
     ("stop", stop),
     ("settings", settings),
+    ("kill", kill::kill),
+    ("pause", pause::pause),
+    ("powerOff", node::power_off),
+    ("freeze", node::freeze),
+    ("isolate", node::isolate),
+    ("traffic", traffic::traffic),
     ("containerNameTaken", container::container_name_taken),
     ("apply", object::apply),
     ("patch", object::patch),
@@ -42,11 +59,16 @@ pub(super) fn component(reader: &mut Reader, node: &Node) -> Option<Component> {
     reader.word(node, &COMPONENTS)
 }
 
+/// Reads a signal that ends a process.
+fn signal(reader: &mut Reader, node: &Node) -> Option<Signal> {
+    reader.word(node, &SIGNALS)
+}
+
 fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`stop`")?;
     let component = fields.required(reader, "component", component);
-    let on = fields.required(reader, "on", Reader::master);
-    let signal = fields.required(reader, "signal", |reader, node| reader.word(node, &SIGNALS));
+    let on = fields.required(reader, "on", places::masters);
+    let signal = fields.required(reader, "signal", signal);
     fields.end(reader);
     Some(Fault::Stop(Stop { component: component?, on: on?, signal: signal? }))
 }
@@ -54,17 +76,7 @@ fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
 fn settings(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`settings`")?;
     let component = fields.required(reader, "component", component);
-    let on = fields.required(reader, "on", |reader, node| {
-        let mut masters = vec![];
-        for master in reader.some(node, |reader, node| Some((reader.master(node)?, node.span)))? {
-            if masters.contains(&master.0) {
-                let message = format!("{} is listed twice", master.0);
-                reader.report(Finding::new(master.1, message).help("list each node once"));
-            }
-            masters.push(master.0);
-        }
-        Some(masters)
-    });
+    let on = fields.required(reader, "on", places::masters);
     let flags = fields.required(reader, "flags", |reader, node| flags(reader, node, changed_flag));
     fields.end(reader);
     Some(Fault::Settings(SettingsChange { component: component?, on: on?, flags: flags? }))

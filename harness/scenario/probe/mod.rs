@@ -7,7 +7,7 @@ mod log;
 mod metric;
 mod object;
 mod request;
-mod target;
+pub(super) mod target;
 mod writes;
 
 use std::time::Duration;

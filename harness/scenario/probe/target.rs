@@ -42,7 +42,7 @@ pub(super) fn target(reader: &mut Reader, node: &Node) -> Option<Target> {
 }
 
 /// Reads a Service's `namespace/name`.
-pub(super) fn service(reader: &mut Reader, node: &Node) -> Option<String> {
+pub(in crate::scenario) fn service(reader: &mut Reader, node: &Node) -> Option<String> {
     let service = reader.line(node)?;
     if is_service(&service) {
         return Some(service);

@@ -1,0 +1,48 @@
+//! `powerOff`, `freeze` and `isolate`: what befalls a whole machine.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::read::{Fields, Reader};
+use super::super::tree::Node;
+use super::super::{Fault, NodeRef};
+use super::places;
+
+/// See [`Fault::PowerOff`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PowerOff {
+    /// Which nodes, all at once.
+    pub on: Vec<NodeRef>,
+}
+
+/// See [`Fault::Freeze`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Freeze {
+    /// Which nodes, all at once.
+    pub on: Vec<NodeRef>,
+}
+
+/// See [`Fault::Isolate`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Isolate {
+    /// Which nodes, all at once; each is cut off from the others, too.
+    pub on: Vec<NodeRef>,
+}
+
+pub(super) fn power_off(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    on(reader, node, "`powerOff`").map(|on| Fault::PowerOff(PowerOff { on }))
+}
+
+pub(super) fn freeze(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    on(reader, node, "`freeze`").map(|on| Fault::Freeze(Freeze { on }))
+}
+
+pub(super) fn isolate(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    on(reader, node, "`isolate`").map(|on| Fault::Isolate(Isolate { on }))
+}
+
+fn on(reader: &mut Reader, node: &Node, what: &str) -> Option<Vec<NodeRef>> {
+    let mut fields = Fields::of(reader, node, what)?;
+    let on = fields.required(reader, "on", places::nodes);
+    fields.end(reader);
+    on
+}

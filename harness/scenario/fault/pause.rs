@@ -1,0 +1,33 @@
+//! `pause`: a program's process stands still.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::read::{Fields, Reader};
+use super::super::tree::Node;
+use super::super::{Fault, NodeRef};
+use super::places;
+use super::program::{Program, program};
+
+/// See [`Fault::Pause`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Pause {
+    /// What is paused.
+    pub component: Program,
+    /// On which nodes, on all at once.
+    pub on: Vec<NodeRef>,
+}
+
+pub(super) fn pause(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    let mut fields = Fields::of(reader, node, "`pause`")?;
+    let component = fields.required(reader, "component", program);
+    let on = fields.required(
+        reader,
+        "on",
+        match component {
+            Some(Program::Component(_)) => places::masters,
+            _ => places::nodes,
+        },
+    );
+    fields.end(reader);
+    Some(Fault::Pause(Pause { component: component?, on: on? }))
+}

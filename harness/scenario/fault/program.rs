@@ -1,0 +1,49 @@
+//! What has a process of its own on a node.
+
+use serde::{Deserialize, Serialize};
+
+use super::super::Component;
+use super::super::read::Reader;
+use super::super::tree::Node;
+
+/// A program of a node, supervised by the kubelet or, the kubelet itself and containerd, by the
+/// node's init.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Program {
+    /// A component of the control plane; only on masters.
+    Component(Component),
+    /// The kubelet.
+    Kubelet,
+    /// The container runtime.
+    Containerd,
+    /// kube-proxy, a pod of a `DaemonSet`.
+    KubeProxy,
+}
+
+const PROGRAMS: [(&str, Program); 7] = [
+    ("kube-apiserver", Program::Component(Component::KubeApiserver)),
+    ("kube-controller-manager", Program::Component(Component::KubeControllerManager)),
+    ("kube-scheduler", Program::Component(Component::KubeScheduler)),
+    ("etcd", Program::Component(Component::Etcd)),
+    ("kubelet", Program::Kubelet),
+    ("containerd", Program::Containerd),
+    ("kube-proxy", Program::KubeProxy),
+];
+
+impl Program {
+    /// Its name, also that of its process.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Component(component) => component.name(),
+            Self::Kubelet => "kubelet",
+            Self::Containerd => "containerd",
+            Self::KubeProxy => "kube-proxy",
+        }
+    }
+}
+
+/// Reads a program's name.
+pub(super) fn program(reader: &mut Reader, node: &Node) -> Option<Program> {
+    reader.word(node, &PROGRAMS)
+}

@@ -1,0 +1,219 @@
+//! `traffic`: packets between two ends are dropped or rejected.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::super::probe::target::service;
+use super::super::read::{Fields, Read, Reader};
+use super::super::tree::{Node, Value};
+use super::super::{Fault, NodeRef};
+use super::places;
+use super::program::{Program, program};
+
+/// See [`Fault::Traffic`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// The end on whose nodes the packets are caught: nodes or pods.
+    pub from: TrafficEnd,
+    /// The other end.
+    pub to: TrafficEnd,
+    /// What becomes of a packet.
+    pub rule: TrafficRule,
+    /// Ports of `to`; none: every port (a Service's or a component's own).
+    pub ports: Vec<u16>,
+    /// Only this protocol.
+    pub protocol: Option<Protocol>,
+    /// Whether what `to` sends still arrives.
+    pub one_way: bool,
+}
+
+/// An end of [`Traffic`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrafficEnd {
+    /// What runs in the network of these nodes themselves; their pods are not meant.
+    Nodes(Vec<NodeRef>),
+    /// The ports on which a program of these nodes serves.
+    Component {
+        /// Which.
+        name: Program,
+        /// On which nodes.
+        on: Vec<NodeRef>,
+    },
+    /// The pods that have all these labels when the fault is injected.
+    Pods {
+        /// Their namespace.
+        namespace: String,
+        /// Label to its value.
+        labels: BTreeMap<String, String>,
+    },
+    /// A Service, `namespace/name`: its virtual address, and the endpoints that it has when the
+    /// fault is injected.
+    Service(String),
+}
+
+/// What becomes of a packet.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum TrafficRule {
+    /// It vanishes: whoever waits runs into a time-out.
+    Drop,
+    /// Its sender is told: TCP by a reset, anything else by ICMP.
+    Reject,
+}
+
+impl TrafficRule {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Drop => "drop",
+            Self::Reject => "reject",
+        }
+    }
+}
+
+/// A transport protocol.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Protocol {
+    /// TCP.
+    Tcp,
+    /// UDP.
+    Udp,
+}
+
+impl Protocol {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "tcp",
+            Self::Udp => "udp",
+        }
+    }
+}
+
+const RULES: [(&str, TrafficRule); 2] =
+    [("drop", TrafficRule::Drop), ("reject", TrafficRule::Reject)];
+
+const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
+
+const ENDS: [(&str, Read<TrafficEnd>); 6] = [
+    ("master", nodes_without_name),
+    ("worker", nodes_without_name),
+    ("every", |reader, node| places::every(reader, node).map(TrafficEnd::Nodes)),
+    ("component", component),
+    ("pod", pods),
+    ("service", |reader, node| service(reader, node).map(TrafficEnd::Service)),
+];
+
+pub(super) fn traffic(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    let mut fields = Fields::of(reader, node, "`traffic`")?;
+    let from = fields.required(reader, "from", from);
+    let to = fields.required(reader, "to", end);
+    let rule = fields.required(reader, "do", |reader, node| reader.word(node, &RULES));
+    let ports = fields.get("ports").map(|node| reader.some(node, port));
+    let protocol =
+        fields.optional(reader, "protocol", |reader, node| reader.word(node, &PROTOCOLS));
+    let one_way = fields.optional(reader, "oneWay", |reader, node| match node.value {
+        Value::Bool(value) => Some(value),
+        _ => reader.mistyped(node, "`true` or `false`"),
+    });
+    fields.end(reader);
+    Some(Fault::Traffic(Traffic {
+        from: from?,
+        to: to?,
+        rule: rule?,
+        ports: ports.unwrap_or(Some(vec![]))?,
+        protocol,
+        one_way: one_way.unwrap_or(false),
+    }))
+}
+
+/// Where packets are caught can only be where they start: on nodes or in pods.
+fn from(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
+    match end(reader, node)? {
+        TrafficEnd::Component { .. } => reader.wrong(
+            node,
+            "packets don't tell which program of a node sent them",
+            "write the node, such as `from: {master: 1}`, and the component that it reaches as `to`",
+        ),
+        TrafficEnd::Service(_) => reader.wrong(
+            node,
+            "a Service sends nothing",
+            "write the pods behind it, such as \
+             `from: {pod: {namespace: default, labels: {app: web}}}`",
+        ),
+        end => Some(end),
+    }
+}
+
+fn end(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
+    match &node.value {
+        Value::List(_) => places::nodes(reader, node).map(TrafficEnd::Nodes),
+        Value::Map(entries)
+            if entries.len() == 1 && ["master", "worker"].contains(&entries[0].key.as_str()) =>
+        {
+            places::nodes(reader, node).map(TrafficEnd::Nodes)
+        }
+        _ => reader.one_of(node, "an end of traffic", &ENDS),
+    }
+}
+
+/// A plain `master` or `worker`, without its number.
+fn nodes_without_name(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
+    reader.wrong(node, "this names no node", "write its number, such as `{master: 1}`")
+}
+
+fn component(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
+    let mut fields = Fields::of(reader, node, "`component`")?;
+    let name = fields.required(reader, "name", |reader, node| match program(reader, node)? {
+        Program::Containerd => reader.wrong(
+            node,
+            "containerd serves no port",
+            "write a component that is reached by the network, such as `etcd`",
+        ),
+        name => Some(name),
+    });
+    let on = fields.required(
+        reader,
+        "on",
+        match name {
+            Some(Program::Component(_)) => places::masters,
+            _ => places::nodes,
+        },
+    );
+    fields.end(reader);
+    Some(TrafficEnd::Component { name: name?, on: on? })
+}
+
+fn pods(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
+    let mut fields = Fields::of(reader, node, "`pod`")?;
+    let namespace = fields.required(reader, "namespace", Reader::name);
+    let labels = fields.required(reader, "labels", |reader, node| {
+        let Value::Map(entries) = &node.value else {
+            return reader.mistyped(node, "labels, such as `{app: web}`");
+        };
+        if entries.is_empty() {
+            return reader.wrong(
+                node,
+                "no label is given",
+                "write at least one, such as `app: web`",
+            );
+        }
+        let text = |reader: &mut Reader, node| reader.line(node);
+        let labels = entries
+            .iter()
+            .map(|entry| text(reader, &entry.value).map(|value| (entry.key.clone(), value)));
+        labels.collect::<Vec<_>>().into_iter().collect::<Option<BTreeMap<_, _>>>()
+    });
+    fields.end(reader);
+    Some(TrafficEnd::Pods { namespace: namespace?, labels: labels? })
+}
+
+fn port(reader: &mut Reader, node: &Node) -> Option<u16> {
+    match u16::try_from(reader.count(node, 0)?) {
+        Ok(port) if port > 0 => Some(port),
+        _ => reader.wrong(node, "there is no such port", "write a number from 1 to 65535"),
+    }
+}

@@ -1,0 +1,303 @@
+//! Every fault on every provider's real cluster: not proven before it is injected, proven and proven
+//! again while it is in place, no more after its revert; reverted twice, without an injection, and
+//! after an injection that reached one of its places only. One cluster a provider serves all cases;
+//! `cargo test --features e2e --test faults -- pause` runs those whose name contains `pause`.
+
+mod e2e_support;
+
+use std::collections::BTreeMap;
+use std::process::ExitCode;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use e2e_support::{Failure, PROVIDERS, Provider, kubernetes, wait_for};
+use libtest_mimic::{Arguments, Failed, Trial};
+use outage::cluster::client::{Access, Answer, Vantage};
+use outage::cluster::{Cluster, DiedUnasked};
+use outage::fault::{self, Undo};
+use outage::scenario::NodeRef::{Master, Worker};
+use outage::scenario::{
+    Component, Fault, Freeze, Isolate, Kill, NodeRef, Pause, PowerOff, Program, Protocol, Signal,
+    Stop, Traffic, TrafficEnd, TrafficRule,
+};
+use serde_json::Value;
+use tokio::runtime::Runtime;
+use tokio::sync::broadcast;
+
+/// For all apiservers to be ready before the next case.
+const CALM: Duration = Duration::from_mins(3);
+
+/// In this order: what disturbs more comes later.
+fn cases() -> Vec<(&'static str, Fault)> {
+    let masters = || vec![Master(1), Master(2), Master(3)];
+    let static_pod = Program::Component;
+    let kill = |component, on, signal| Fault::Kill(Kill { component, on, signal });
+    let pause = |component, on| Fault::Pause(Pause { component, on });
+    let nodes = |on: &[NodeRef]| TrafficEnd::Nodes(on.to_vec());
+    let traffic =
+        |from, to, rule| Traffic { from, to, rule, ports: vec![], protocol: None, one_way: false };
+    let dns = || TrafficEnd::Pods {
+        namespace: "kube-system".into(),
+        labels: BTreeMap::from([("k8s-app".to_owned(), "kube-dns".to_owned())]),
+    };
+    let api = || TrafficEnd::Service("default/kubernetes".into());
+    let etcd = |on| TrafficEnd::Component { name: static_pod(Component::Etcd), on: vec![on] };
+    let (drop, reject) = (TrafficRule::Drop, TrafficRule::Reject);
+    vec![
+        (
+            "traffic_between_nodes_is_dropped",
+            Fault::Traffic(Traffic {
+                ports: vec![10250],
+                ..traffic(nodes(&[Master(1), Worker(1)]), nodes(&[Master(2)]), drop)
+            }),
+        ),
+        (
+            "traffic_to_a_service_is_dropped",
+            Fault::Traffic(traffic(nodes(&[Worker(1)]), api(), drop)),
+        ),
+        (
+            "traffic_to_a_service_is_rejected",
+            Fault::Traffic(traffic(nodes(&[Worker(1)]), api(), reject)),
+        ),
+        ("traffic_from_pods_is_dropped", Fault::Traffic(traffic(dns(), api(), drop))),
+        ("traffic_from_pods_is_rejected", Fault::Traffic(traffic(dns(), api(), reject))),
+        (
+            "traffic_to_pods_is_dropped_one_way",
+            Fault::Traffic(Traffic {
+                one_way: true,
+                ports: vec![8080],
+                protocol: Some(Protocol::Tcp),
+                ..traffic(nodes(&[Master(1), Master(2)]), dns(), drop)
+            }),
+        ),
+        (
+            "datagrams_to_pods_are_dropped",
+            Fault::Traffic(Traffic {
+                ports: vec![53],
+                protocol: Some(Protocol::Udp),
+                ..traffic(nodes(&[Master(1)]), dns(), drop)
+            }),
+        ),
+        (
+            "traffic_to_the_own_etcd_is_rejected",
+            Fault::Traffic(traffic(nodes(&[Master(3)]), etcd(Master(3)), reject)),
+        ),
+        ("a_paused_etcd", pause(static_pod(Component::Etcd), vec![Master(2)])),
+        ("paused_schedulers", pause(static_pod(Component::KubeScheduler), masters())),
+        ("a_paused_apiserver", pause(static_pod(Component::KubeApiserver), vec![Master(3)])),
+        ("a_paused_kubelet", pause(Program::Kubelet, vec![Worker(1)])),
+        ("a_paused_containerd", pause(Program::Containerd, vec![Worker(1)])),
+        ("killed_schedulers", kill(static_pod(Component::KubeScheduler), masters(), Signal::Kill)),
+        (
+            "a_killed_apiserver",
+            kill(static_pod(Component::KubeApiserver), vec![Master(1)], Signal::Kill),
+        ),
+        (
+            "a_terminated_controller_manager",
+            kill(static_pod(Component::KubeControllerManager), vec![Master(1)], Signal::Term),
+        ),
+        ("a_terminated_kube_proxy", kill(Program::KubeProxy, vec![Worker(1)], Signal::Term)),
+        ("killed_kubelets", kill(Program::Kubelet, vec![Master(1), Worker(1)], Signal::Kill)),
+        ("a_killed_containerd", kill(Program::Containerd, vec![Worker(1)], Signal::Kill)),
+        (
+            "two_stopped_apiservers",
+            Fault::Stop(Stop {
+                component: Component::KubeApiserver,
+                on: vec![Master(2), Master(3)],
+                signal: Signal::Kill,
+            }),
+        ),
+        ("isolated_nodes", Fault::Isolate(Isolate { on: vec![Worker(1), Master(3)] })),
+        ("frozen_nodes", Fault::Freeze(Freeze { on: vec![Worker(1), Master(3)] })),
+        ("nodes_without_power", Fault::PowerOff(PowerOff { on: vec![Worker(1), Master(3)] })),
+    ]
+}
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    // They share a cluster.
+    args.test_threads = Some(1);
+    let runtime = Arc::new(Runtime::new().expect("the runtime starts"));
+    let stages = PROVIDERS.map(|provider| {
+        Arc::new(Stage { provider, runtime: Arc::clone(&runtime), ctx: Mutex::default() })
+    });
+    let mut trials = Vec::new();
+    for stage in &stages {
+        let prefix = format!("{}::{}", stage.provider.name, kubernetes());
+        for (name, fault) in cases() {
+            let stage = Arc::clone(stage);
+            trials.push(Trial::test(format!("{prefix}::{name}"), move || {
+                stage.run(async |ctx| ctx.exercise(&fault).await)
+            }));
+        }
+        let stage = Arc::clone(stage);
+        trials.push(Trial::test(format!("{prefix}::nothing_died_unasked"), move || {
+            stage.run(async |ctx| ctx.nothing_died())
+        }));
+    }
+    let conclusion = libtest_mimic::run(&args, trials);
+    let deleted: Vec<_> = stages.iter().map(|stage| stage.delete()).collect();
+    for failure in deleted.iter().filter_map(|result| result.as_ref().err()) {
+        eprintln!("the cluster could not be deleted: {failure}");
+    }
+    let clean = deleted.iter().all(Result::is_ok);
+    if clean { conclusion.exit_code() } else { ExitCode::FAILURE }
+}
+
+/// A provider and its one cluster, made by the first case that needs it.
+struct Stage {
+    provider: Provider,
+    runtime: Arc<Runtime>,
+    ctx: Mutex<Option<Result<Arc<Ctx>, String>>>,
+}
+
+impl Stage {
+    fn run(&self, case: impl AsyncFnOnce(&Ctx) -> Result<(), Failure>) -> Result<(), Failed> {
+        let ctx = {
+            let mut slot = self.ctx.lock().unwrap_or_else(PoisonError::into_inner);
+            let make = || self.runtime.block_on(Ctx::new(self.provider)).map(Arc::new);
+            slot.get_or_insert_with(|| make().map_err(|failure| words(&failure))).clone()?
+        };
+        self.runtime.block_on(case(&ctx)).map_err(|failure| words(&failure).into())
+    }
+
+    fn delete(&self) -> Result<(), String> {
+        let ctx = self.ctx.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some(Ok(ctx)) = ctx else { return Ok(()) };
+        self.runtime.block_on(ctx.cluster.delete()).map_err(|error| error.to_string())
+    }
+}
+
+fn words(failure: &Failure) -> String {
+    outage::cluster::client::words(&**failure)
+}
+
+struct Ctx {
+    cluster: Arc<dyn Cluster>,
+    access: Access,
+    deaths: Mutex<broadcast::Receiver<DiedUnasked>>,
+}
+
+impl Ctx {
+    async fn new(provider: Provider) -> Result<Self, Failure> {
+        let cluster = (provider.make)(3, 1).await?.cluster;
+        let deaths = Mutex::new(cluster.deaths());
+        let access = Access::new(Arc::clone(&cluster)).await?;
+        Ok(Self { cluster, access, deaths })
+    }
+
+    async fn exercise(&self, fault: &Fault) -> Result<(), Failure> {
+        self.calm().await?;
+        eprintln!("{}", fault::does(fault));
+        let idle = self.undo(fault).await?;
+        let result = self.life(fault, &idle).await;
+        if result.is_err() {
+            // Or it would befall the next case.
+            self.revert(&idle, "what is left").await?;
+        }
+        result
+    }
+
+    /// The whole life of a fault, and what may go wrong in it.
+    async fn life(&self, fault: &Fault, idle: &Undo) -> Result<(), Failure> {
+        self.proven(idle, false, "before it is injected").await?;
+        self.revert(idle, "a fault that was never injected").await?;
+        self.proven(idle, false, "after the revert of nothing").await?;
+
+        let half = half(&self.undo(fault).await?)?;
+        self.inject(&half).await?;
+        self.revert(idle, "a fault that is in place in part").await?;
+        self.calm().await?;
+        if !is_kill(fault) {
+            self.proven(&half, false, "after the revert of a part").await?;
+        }
+
+        let undo = self.undo(fault).await?;
+        self.inject(&undo).await?;
+        self.proven(&undo, true, "in place").await?;
+        self.proven(&undo, true, "still in place").await?;
+        self.revert(&undo, "in place").await?;
+        if !is_kill(fault) {
+            self.proven(&undo, false, "after its revert").await?;
+        }
+        self.revert(&undo, "once more").await
+    }
+
+    /// As the journal would give it back.
+    async fn undo(&self, fault: &Fault) -> Result<Undo, Failure> {
+        // A path through a Service or to a program that was just restarted may need a moment.
+        let undo =
+            wait_for("the undo record", CALM, async || Ok(fault::undo(fault, &self.access).await?))
+                .await?;
+        Ok(serde_json::from_str(&serde_json::to_string(&undo)?)?)
+    }
+
+    async fn inject(&self, undo: &Undo) -> Result<(), Failure> {
+        let issued = Arc::new(AtomicBool::new(false));
+        let tell = Arc::clone(&issued);
+        let issue = Box::new(move || tell.store(true, Ordering::SeqCst));
+        let limit = fault::limit(&undo.fault);
+        tokio::time::timeout(limit, fault::inject(undo, &self.access, issue)).await??;
+        if issued.load(Ordering::SeqCst) { Ok(()) } else { Err("it was never issued".into()) }
+    }
+
+    async fn proven(&self, undo: &Undo, wanted: bool, when: &str) -> Result<(), Failure> {
+        let proof = fault::prove(undo, &self.access).await?;
+        eprintln!("  {when}: {proof:?}");
+        if proof.is_ok() == wanted { Ok(()) } else { Err(format!("{when}: {proof:?}").into()) }
+    }
+
+    async fn revert(&self, undo: &Undo, what: &str) -> Result<(), Failure> {
+        let limit = fault::limit(&undo.fault);
+        tokio::time::timeout(limit, fault::revert(undo, &self.access))
+            .await?
+            .map_err(|error| format!("revert of {what}: {}", words(&error.into())).into())
+    }
+
+    /// Waits until each apiserver is ready.
+    async fn calm(&self) -> Result<(), Failure> {
+        wait_for("ready apiservers", CALM, async || {
+            for master in self.access.masters() {
+                let at = self.access.apiserver(master.id())?;
+                let limit = Duration::from_secs(5);
+                match self.access.get(Vantage::Beside, at, "/readyz", limit).await? {
+                    Answer::Status { code: 200, .. } => {}
+                    other => return Err(format!("{}: {other}", master.name()).into()),
+                }
+            }
+            Ok(())
+        })
+        .await
+    }
+
+    fn nothing_died(&self) -> Result<(), Failure> {
+        let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
+        match deaths.try_recv() {
+            Ok(death) => Err(format!("{} died: {}", death.process, death.status).into()),
+            Err(_) => Ok(()),
+        }
+    }
+}
+
+/// Once killed, a process stays gone.
+fn is_kill(fault: &Fault) -> bool {
+    matches!(fault, Fault::Kill(_))
+}
+
+/// The same fault on the first of its places alone.
+fn half(undo: &Undo) -> Result<Undo, Failure> {
+    fn first(list: Option<&mut Value>) {
+        if let Some(list) = list.and_then(Value::as_array_mut) {
+            list.truncate(1);
+        }
+    }
+    let mut value = serde_json::to_value(undo)?;
+    let fault = value["fault"].as_object_mut().ok_or("a fault is an object")?;
+    for fields in fault.values_mut() {
+        first(fields.get_mut("on"));
+    }
+    first(value.pointer_mut("/before"));
+    first(value.pointer_mut("/before/sources"));
+    Ok(serde_json::from_value(value)?)
+}
