@@ -17,6 +17,8 @@
 #                        programs; OUTAGE stands in for runc
 #   WORK                 an empty folder on the file system of STORE
 set -euo pipefail
+: "${MASTERS:?}" "${WORKERS:?}" "${KUBERNETES:?}" "${NODE_ROOT:?}" "${STORE:?}" "${PAUSE:?}"
+: "${KUBELET:?}" "${KUBEADM:?}" "${KUBECTL:?}" "${ETCDCTL:?}" "${OUTAGE:?}" "${WORK:?}"
 
 # ------------------------------------------------------------------------------------------------
 # What both parts of the script know
@@ -131,7 +133,7 @@ lay_out_root() {
     echo 'nameserver 10.77.0.1' >"$root/etc/resolv.conf"
     echo "$name" >"$root/etc/hostname"
     # The same id as a lab's node has.
-    printf '6f75746167650000%016x\n' "$number" >"$root/etc/machine-id"
+    printf '00006f7574616765%016x\n' "$number" >"$root/etc/machine-id"
 }
 
 containerd_toml() {
@@ -334,7 +336,7 @@ load_balancer() {
     mount -t tmpfs tmpfs $root/run
     mount --rbind /dev $root/dev
     cp /run/haproxy.cfg $root/run/
-    exec chroot $root /usr/sbin/haproxy -W -db -f /run/haproxy.cfg
+    PATH=/usr/sbin:/usr/bin exec chroot $root haproxy -W -db -f /run/haproxy.cfg
 }
 
 # Asks one address every 20 ms, on one connection, until the answer is 200.

@@ -84,7 +84,8 @@ fn main() -> ExitCode {
 }
 
 async fn compare(place: &Place, arguments: &Arguments) -> Result<(), Failure> {
-    // Makes the image store if need be, and reads every program once.
+    // Makes the image store if need be, and reads every program once. A start that was killed has
+    // left a folder, which goes now.
     eprintln!("warming up");
     place.measure(Subject::Lab, 1).await?;
     table::conditions();

@@ -45,7 +45,12 @@ pub fn read(tree: &[Process]) -> Settings {
         let line = String::from_utf8_lossy(&line).trim_end_matches('\0').replace('\0', " ");
         lines.entry(component).or_default().push(line);
         let root = format!("/proc/{pid}/root");
-        let node = fs::read_to_string(format!("{root}/etc/hostname")).unwrap_or_default();
+        // Only these have their node's name; others have a pod's, which is made up.
+        let node = match component {
+            "kubelet" | "kube-proxy" => fs::read_to_string(format!("{root}/etc/hostname")),
+            _ => Ok(String::new()),
+        };
+        let node = node.unwrap_or_default();
         let files = FILES.iter().filter(|(of, _)| *of == component);
         for file in files.flat_map(|(_, files)| *files) {
             read_file(

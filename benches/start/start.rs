@@ -144,7 +144,7 @@ impl Place {
             }
             Subject::Baseline => {
                 let work = Work::new(&self.cache)?;
-                let started = watch(self.baseline(masters, &work.0)?).await;
+                let started = watch(self.baseline(masters, &work.folder)?).await;
                 started.map_err(|failure| format!("{failure}\n{}", work.logs()).into())
             }
         }
@@ -153,7 +153,11 @@ impl Place {
 
 /// The baseline's folder. It stands where labs have theirs, with the same lock, so that the next
 /// start of a lab removes what a killed benchmark leaves.
-struct Work(PathBuf, #[allow(dead_code)] std::fs::File);
+struct Work {
+    folder: PathBuf,
+    /// Held as long as the folder is in use.
+    _lock: std::fs::File,
+}
 
 impl Work {
     fn new(cache: &Cache) -> Result<Self, Failure> {
@@ -162,12 +166,12 @@ impl Work {
         let folder = tempfile::Builder::new().prefix("baseline-").tempdir_in(labs)?.keep();
         let lock = std::fs::File::create(folder.join("lock"))?;
         lock.lock()?;
-        Ok(Self(folder, lock))
+        Ok(Self { folder, _lock: lock })
     }
 
     /// The last lines of everything that was written there.
     fn logs(&self) -> String {
-        let entries = std::fs::read_dir(&self.0).into_iter().flatten().flatten();
+        let entries = std::fs::read_dir(&self.folder).into_iter().flatten().flatten();
         let logs = entries.map(|entry| entry.path());
         let logs = logs.filter(|path| path.extension().is_some_and(|end| end == "log"));
         let last = logs.filter_map(|path| {
@@ -184,7 +188,7 @@ impl Drop for Work {
     /// Overlay mounts leave folders without permissions.
     fn drop(&mut self) {
         let shell = ["-c", "chmod -R u+rwX \"$1\" && rm -rf \"$1\"", "sh"];
-        let _ = std::process::Command::new("sh").args(shell).arg(&self.0).status();
+        let _ = std::process::Command::new("sh").args(shell).arg(&self.folder).status();
     }
 }
 
