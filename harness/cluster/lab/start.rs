@@ -315,8 +315,11 @@ done
 
     /// Starts the load balancer and stops it (SIGSTOP) as soon as it listens. From then on the
     /// kernel accepts connections, and they wait: a kubelet that was refused for some seconds would
-    /// ask again only after up to half a minute, and one that is restarted waits up to ten seconds
-    /// before it first asks a pod whether it is ready (`run` in pkg/kubelet/prober/worker.go).
+    /// ask again only after some more. So ask the workers' kubelets, and those of masters before
+    /// 1.33; since then a master's asks the apiserver beside it (`ControlPlaneKubeletLocalMode`).
+    /// No kubelet is started anew for being refused: for ten seconds after its start it waits a
+    /// random time before it first asks a pod whether it is ready (`run` in
+    /// pkg/kubelet/prober/worker.go).
     async fn start_load_balancer(
         &self,
         machines: &[Machine],
