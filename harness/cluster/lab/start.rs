@@ -3,6 +3,7 @@
 
 use std::fs::File;
 use std::io::Write;
+use std::net::SocketAddr;
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::atomic::Ordering;
 use std::sync::{Arc, PoisonError};
@@ -14,6 +15,7 @@ use k8s_openapi::api::core::v1 as k8s;
 use kube::api::Api;
 
 use super::layout::network;
+use super::link::Program;
 use super::node::{LabNode, log_streams, status};
 use super::watch::await_objects;
 use super::{KUBECONFIG, Lab, Machine, Options, config, last_lines, pause_image, room, store};
@@ -36,6 +38,11 @@ const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-tok
 pub(super) const FIRST: NodeRef = NodeRef::Master(1);
 
 const WAIT: &str = "wait-control-plane";
+
+/// Where a master's kubelet finds its static pods.
+const MANIFESTS: &str = "/etc/kubernetes/manifests";
+/// Where those stay that need an apiserver, until there is one.
+const HELD: &str = "/etc/kubernetes/held";
 
 /// The phases of `kubeadm init`, in the words of `--skip-phases`.
 struct Phases {
@@ -116,19 +123,26 @@ impl Lab {
     ) -> Result<(), ClusterError> {
         self.make_binaries()?;
         let pki = self.certificate_authorities(machines, differences);
+        let pause = pause_image(&self.assets)?;
         let booted = try_join_all(machines.iter().map(|machine| async {
             self.make_node_folders(machine, Some(images.path()))?;
             let node = self.node(machine, machines)?;
             node.boot().await?;
+            self.write_containerd_config(&node, &pause).await?;
+            let script = "mkdir -p /etc/cni/net.d && cat > /etc/cni/net.d/10-outage.conflist";
+            let cni = Command::script(script, [""; 0]).stdin(config::cni(machine));
+            checked(&node, cni).await?;
+            node.service(Service::Containerd, true).await?;
             Ok::<_, ClusterError>(Arc::new(node))
         }));
-        let (pki, phases, nodes) = try_join3(pki, self.phases(), booted).await?;
+        let balancer = self.start_load_balancer(machines);
+        let (pki, phases, nodes, balancer) =
+            try_join4(pki, self.phases(), booted, balancer).await?;
+        *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(balancer);
         say(format!("{} nodes booted", nodes.len()));
-        let pause = pause_image(&self.assets)?;
         let setting_up = machines.iter().zip(&nodes).map(|(machine, node)| async {
             let folder = if machine.is_master() { "/etc/kubernetes/pki" } else { "/run/made/pki" };
             let kubeadm = config::kubeadm(&self.options, differences, machines, machine, folder);
-            self.write_containerd_config(node, &pause).await?;
             set_up(machine, node, &pki, &kubeadm, &phases).await
         });
         try_join_all(setting_up).await?;
@@ -232,21 +246,23 @@ done
         checked(node, command).await.map(drop)
     }
 
-    /// Waits for Kubernetes, starting the load balancer and kubeadm's addons as soon as they can
-    /// work.
+    /// Waits for Kubernetes, letting the load balancer go on and starting the controllers and
+    /// kubeadm's addons as soon as they can work.
     async fn await_kubernetes(
         self: &Arc<Self>,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), ClusterError> {
         let access = Access::new(Arc::clone(self) as Arc<dyn Cluster>).await?;
         let all = async {
-            self.await_ready(&access, "/healthz", true).await?;
-            self.start_load_balancer().await?;
-            say("load balancer started".into());
+            self.start_controllers(&access).await?;
+            self.resume_load_balancer()?;
+            say("load balancer serves".into());
             let addons = self.addons();
-            let kubelets = self.start_kubelets(&access);
             let ready = async {
-                self.await_ready(&access, "/readyz", false).await?;
+                let masters = access.masters();
+                let waits =
+                    masters.map(|master| self.await_apiserver(&access, master.id(), "/readyz"));
+                try_join_all(waits).await?;
                 say(format!("{0} of {0} apiservers ready", self.options.masters));
                 Ok(())
             };
@@ -255,7 +271,7 @@ done
                 say(format!("{0} of {0} nodes Ready", self.nodes.len()));
                 Ok(())
             };
-            try_join4(addons, kubelets, ready, nodes).await?;
+            try_join3(addons, ready, nodes).await?;
             self.await_kube_proxy(&access).await?;
             self.await_services().await?;
             say("kube-proxy running".into());
@@ -281,23 +297,6 @@ done
         })
     }
 
-    /// Waits until one apiserver, or all, say 200.
-    async fn await_ready(
-        &self,
-        access: &Access,
-        path: &str,
-        one: bool,
-    ) -> Result<(), ClusterError> {
-        let waits = access
-            .masters()
-            .map(|master| Box::pin(self.await_apiserver(access, master.id(), path)));
-        if one {
-            futures::future::select_ok(waits).await.map(drop)
-        } else {
-            try_join_all(waits).await.map(drop)
-        }
-    }
-
     /// Waits until one master's apiserver says 200.
     async fn await_apiserver(
         &self,
@@ -316,37 +315,47 @@ done
         }
     }
 
-    /// Starts the workers' kubelets, and the masters' anew, each as soon as it can reach an
-    /// apiserver. A kubelet that could not for some seconds asks again only after up to half a
-    /// minute: it is Ready and runs pods that much later.
-    async fn start_kubelets(&self, access: &Access) -> Result<(), ClusterError> {
-        let starts = self.nodes.iter().map(|node| async move {
-            if let NodeRef::Master(_) = node.id() {
-                self.await_apiserver(access, node.id(), "/healthz").await?;
-                node.service(Service::Kubelet, false).await?;
-            }
-            node.service(Service::Kubelet, true).await
+    /// Gives each master's kubelet the manifests that were held back when the apiserver beside it
+    /// can be worked with. Asked earlier, the controller manager and the scheduler are refused and
+    /// try again seconds later, or end and are restarted with growing pauses.
+    async fn start_controllers(&self, access: &Access) -> Result<(), ClusterError> {
+        let starts = access.masters().map(|master| async move {
+            self.await_apiserver(access, master.id(), "/healthz").await?;
+            let script = format!("mv {HELD}/* {MANIFESTS}/ && rmdir {HELD}");
+            checked_dyn(&**master, Command::script(&script, [""; 0])).await
         });
         try_join_all(starts).await.map(drop)
     }
 
-    async fn start_load_balancer(&self) -> Result<(), ClusterError> {
+    /// Starts the load balancer and stops it (SIGSTOP) as soon as it listens. From then on the
+    /// kernel accepts connections, and they wait: a kubelet that was refused for some seconds would
+    /// ask again only after some more. So ask the workers' kubelets, and those of masters before
+    /// 1.33; since then a master's asks the apiserver beside it (`ControlPlaneKubeletLocalMode`).
+    /// No kubelet is started anew for being refused: for ten seconds after its start it waits a
+    /// random time before it first asks a pod whether it is ready (`run` in
+    /// pkg/kubelet/prober/worker.go).
+    async fn start_load_balancer(
+        &self,
+        machines: &[Machine],
+    ) -> Result<Arc<Program>, ClusterError> {
         let link = self.control()?;
-        let machines = machines(&self.options);
         let text = config::haproxy(machines.iter().filter(|machine| machine.is_master()));
         let script = "cat > /run/haproxy.cfg";
         let wrote = link.run(Command::script(script, [""; 0]).stdin(text)).await?;
         if wrote.code != 0 {
             return Err(refused("write haproxy.cfg", &wrote));
         }
-        let log = self.all_logs().join("haproxy.log");
+        let logs = self.all_logs();
+        std::fs::create_dir_all(&logs)
+            .map_err(|error| ClusterError::caused(format!("make {}", logs.display()), error))?;
+        let log = logs.join("haproxy.log");
         let argv = ["haproxy", "-W", "-db", "-f", "/run/haproxy.cfg"].map(str::to_owned);
         let program = Arc::new(link.spawn(argv.into(), Vec::new(), log_streams(&log)?).await?);
-        *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::clone(&program));
+        let (watched, shown) = (Arc::clone(&program), log.clone());
         let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
         let lab = link.closed();
         tokio::spawn(async move {
-            let code = program.wait().await;
+            let code = watched.wait().await;
             if !ending.load(Ordering::SeqCst) && !lab.is_cancelled() {
                 // Nobody may be listening.
                 let _ = deaths.send(DiedUnasked {
@@ -356,6 +365,24 @@ done
                 });
             }
         });
+        let address = SocketAddr::new(network::LOAD_BALANCER.into(), APISERVER_PORT);
+        while link.connect(address, Duration::from_secs(1)).await?.is_err() {
+            if program.ended() {
+                let lines = last_lines(&shown).join("\n");
+                return Err(ClusterError::new(format!("haproxy does not start: {lines}")));
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+        link.signal(&program, libc::SIGSTOP);
+        Ok(program)
+    }
+
+    /// Lets the load balancer serve what waits and what comes.
+    fn resume_load_balancer(&self) -> Result<(), ClusterError> {
+        let balancer = self.balancer.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(program) = balancer.as_ref() {
+            self.control()?.signal(program, libc::SIGCONT);
+        }
         Ok(())
     }
 
@@ -462,10 +489,9 @@ async fn set_up(
 ) -> Result<(), ClusterError> {
     let script = r#"
 set -e
-mkdir -p /run/made /etc/cni/net.d /etc/kubernetes/manifests /etc/kubernetes/pki
+mkdir -p /run/made /etc/kubernetes/manifests /etc/kubernetes/pki
 tar -C /run/made -x
-printf %s "$2" > /etc/cni/net.d/10-outage.conflist
-printf %s "$3" > /run/kubeadm.yaml
+printf %s "$2" > /run/kubeadm.yaml
 if [ "$1" = master ]; then
   cp -r /run/made/pki /etc/kubernetes/
   cp /run/kubeadm.yaml /etc/kubernetes/
@@ -475,29 +501,25 @@ else
 fi
 "#;
     let role = if machine.is_master() { "master" } else { "worker" };
-    let args = [role.to_owned(), config::cni(machine), kubeadm.to_owned()];
+    let args = [role, kubeadm];
     checked(node, Command::script(script, args).stdin(pki)).await?;
-    let phases = if machine.is_master() {
-        format!("kubeadm init --skip-phases={}", phases.not_offline)
+    let (phases, hold) = if machine.is_master() {
+        let phases = format!("kubeadm init --skip-phases={}", phases.not_offline);
+        (phases, format!("mkdir {HELD} && mv {MANIFESTS}/kube-[cs]*.yaml {HELD}/"))
     } else {
         // It reads the authorities' keys, which a worker does not keep.
-        "kubeadm init phase kubelet-start".into()
+        ("kubeadm init phase kubelet-start".into(), "true".into())
     };
     // kubeadm drops empty lists, and old kubelets take `none` only with cgroups.
     let script = format!(
-        "{phases} --config /run/kubeadm.yaml && rm -rf /run/made && sed -i \
+        "{phases} --config /run/kubeadm.yaml && {hold} && rm -rf /run/made && sed -i \
          -e s,/run/made/pki,/etc/kubernetes/pki, \
          -e '/^enforceNodeAllocatable:/{{N;s/.*/enforceNodeAllocatable: []/}}' \
          /var/lib/kubelet/config.yaml"
     );
     let command = Command::script(&script, [""; 0]).timeout(PATIENCE);
-    let phases = async { checked(node, command).await.map(drop) };
-    let containerd = node.service(Service::Containerd, true);
-    futures::future::try_join(phases, containerd).await?;
-    if machine.is_master() {
-        node.service(Service::Kubelet, true).await?;
-    }
-    Ok(())
+    checked(node, command).await?;
+    node.service(Service::Kubelet, true).await
 }
 
 fn machines(options: &Options) -> Vec<Machine> {
