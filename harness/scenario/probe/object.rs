@@ -1,4 +1,14 @@
-//! An expression over an object, or over several.
+//! An expression over an object, or over several. That the scheduler's leader is not on master 3:
+//!
+//! ```yaml
+//! object:
+//!   apiVersion: coordination.k8s.io/v1
+//!   kind: Lease
+//!   namespace: kube-system
+//!   name: kube-scheduler
+//!   through: {master: 1}
+//!   cel: '!object.spec.holderIdentity.startsWith(nodes["master-3"] + "_")'
+//! ```
 
 use std::collections::BTreeMap;
 
