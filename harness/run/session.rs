@@ -307,7 +307,8 @@ impl Session {
                     return true;
                 }
             }
-            last && queue.is_empty()
+            let is_last = queue.is_empty() || (fails_fast && so_far != Verdict::Pass);
+            last && is_last
         });
         let (index, began, omit) = (job.index, shared.began, self.omit);
         Ok((Case { index, info, plan, chooser, began, keep, omit }, next))
