@@ -6,6 +6,7 @@ mod scenario_support;
 
 use std::fmt::Write as _;
 
+use outage::run::explain;
 use outage::scenario::{Fault, Step, choices, load, load_with};
 use scenario_support::{broken, said};
 
@@ -58,6 +59,18 @@ fn what_happens_must_fit_together_on_every_version() {
 fn naming(nodes: &str, on: &str) -> String {
     let nodes = format!("  nodes: {nodes}\n  steadyState:");
     broken(&[("  steadyState:", &nodes), ("on: {master: 3}", &format!("on: {on}"))])
+}
+
+#[test]
+fn a_scenario_is_told_step_by_step() {
+    let scenario = load("s.yaml", include_bytes!("../scenarios/stopped-apiserver.yaml")).unwrap();
+    let told = explain(&scenario, &[2], [1, 34, 4]).unwrap();
+    let (_, steps) = told.split_once("\nOn 3 masters").unwrap();
+    insta::assert_snapshot!(steps);
+    let text = naming("{lost: {leads: etcd}, peer: {any: masters, not: lost}}", "{node: peer}");
+    let text = text.replace("  cluster:", "  cluster:\n    versions: \">=1.35\"");
+    let scenario = load("my.yaml", text.as_bytes()).unwrap();
+    insta::assert_snapshot!(explain(&scenario, &[0], [1, 34, 4]).unwrap());
 }
 
 #[test]

@@ -1,7 +1,7 @@
 //! `outage run`
 
 use std::hash::{BuildHasher, RandomState};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::Args;
@@ -114,33 +114,23 @@ impl Run {
         let chosen = self.choose()?;
         let wants = |addon| chosen.iter().any(|c| c.scenario.cluster.addons.contains(&addon));
         let metrics_server = wants(Addon::MetricsServer);
-        let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
         let interrupt = on_interrupt();
-        let assets = tokio::select! {
-            assets = fetch(&wanted) => assets.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?,
-            () = interrupt.cancelled() => return Ok(INTERRUPTED.into()),
-        };
         let folder = self.folder()?;
         let mut events = read_events(&folder)?;
-        let past = Past::new(&events);
-        let seed = self.seed.or(past.seed());
-        let session = Session {
-            chosen,
-            provider: Provider::default(),
-            kubernetes: self.kubernetes,
-            repeat: self.repeat.or((!self.until_fail).then_some(1)),
-            jobs: self.jobs,
-            fresh: self.fresh,
-            fail_fast: self.fail_fast || self.until_fail,
-            keep: self.keep,
-            // Short enough to be typed again.
-            seed: seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000),
-            program: program()?,
-            folder: folder.clone(),
-            past,
-            omit: Omit::Nothing,
-        };
+        let session = self.session(chosen, &folder, Past::new(&events))?;
         let (sender, mut receiver) = mpsc::unbounded_channel();
+        session.skip(&sender)?;
+        let assets = if session.has_cases() {
+            let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
+            tokio::select! {
+                assets = fetch(&wanted) => {
+                    Some(assets.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?)
+                }
+                () = interrupt.cancelled() => return Ok(INTERRUPTED.into()),
+            }
+        } else {
+            None
+        };
         let quiet = self.quiet;
         let shown = tokio::spawn(async move {
             let mut live = Live::new(quiet);
@@ -151,7 +141,10 @@ impl Run {
             }
             events
         });
-        let kept = session.run(&assets, &sender, &interrupt).await?;
+        let kept = match assets {
+            Some(assets) => session.run(&assets, &sender, &interrupt).await?,
+            None => None,
+        };
         drop(sender);
         events.extend(shown.await?);
         tell(&events, &folder, &self.report)?;
@@ -164,6 +157,26 @@ impl Run {
             up::hold(&*cluster).await?;
         }
         Ok(code.into())
+    }
+
+    fn session(&self, chosen: Vec<Chosen>, folder: &Path, past: Past) -> Result<Session, Failure> {
+        let seed = self.seed.or(past.seed());
+        Ok(Session {
+            chosen,
+            provider: Provider::default(),
+            kubernetes: self.kubernetes,
+            repeat: self.repeat.or((!self.until_fail).then_some(1)),
+            jobs: self.jobs,
+            fresh: self.fresh,
+            fail_fast: self.fail_fast || self.until_fail,
+            keep: self.keep,
+            // Short enough to be typed again.
+            seed: seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000),
+            program: program()?,
+            folder: folder.to_owned(),
+            past,
+            omit: Omit::Nothing,
+        })
     }
 
     /// The run's folder: a new one, or the one to go on with.

@@ -37,6 +37,10 @@ fn test_case(case: &Case) -> TestCase {
         test_case.add_property(Property::new("provider", info.provider.as_str()));
         test_case.add_property(Property::new("kubernetes", info.kubernetes.as_str()));
         test_case.add_property(Property::new("scenario-sha256", info.scenario_sha256.as_str()));
+        test_case.add_property(Property::new("seed", info.seed.to_string()));
+        for (name, node) in &case.nodes {
+            test_case.add_property(Property::new(format!("node-{name}"), node.as_str()));
+        }
     }
     for (name, measured) in [("ttd", case.ttd), ("ttr", case.ttr)] {
         if let Some(Measured { time, uncertainty, resolution }) = measured {

@@ -34,10 +34,10 @@ pub fn exit_code(events: &[Event], deny_skips: bool) -> u8 {
     }
 }
 
-/// The numbers of the cases that are not PASS.
+/// The numbers of the cases that were carried out, but are not PASS.
 pub fn not_passed(events: &[Event]) -> Vec<usize> {
-    let cases = cases(events).into_iter();
-    cases.filter(|case| case.verdict != Some(Verdict::Pass)).map(|case| case.index).collect()
+    let bad = |case: &Case| !matches!(case.verdict, Some(Verdict::Pass | Verdict::Skip));
+    cases(events).iter().filter(|case| bad(case)).map(|case| case.index).collect()
 }
 
 /// Whether to write colours there: only on a terminal, and not if `NO_COLOR` is set to anything

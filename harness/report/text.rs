@@ -115,7 +115,7 @@ fn details(out: &mut String, case: &Case, folder: Option<&Path>, colours: bool) 
             let _ = writeln!(out, "    | {}", words::printable(line));
         }
     }
-    if let Some(folder) = folder {
+    if let Some(folder) = folder.filter(|_| case.verdict != Some(Verdict::Skip)) {
         artefacts(out, case, folder);
     }
 }

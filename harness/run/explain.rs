@@ -49,7 +49,7 @@ fn cluster(out: &mut String, scenario: &Scenario, version: Version) {
     let s = |count: usize| if count == 1 { "" } else { "s" };
     let _ = writeln!(
         out,
-        "\nOn {masters} master{} and {workers} worker{}; for {} of Kubernetes",
+        "\nOn {masters} master{} and {workers} worker{}; Kubernetes: {}",
         s(masters),
         s(workers),
         needs.versions

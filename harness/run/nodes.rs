@@ -1,19 +1,30 @@
 //! Which nodes a scenario's names stand for in one case.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::time::{Instant, timeout};
 
 use super::plan::Plan;
 use crate::cluster::client::Access;
-use crate::cluster::{ClusterError, Command, Node};
+use crate::cluster::{ClusterError, Node};
 use crate::event::CaseInfo;
 use crate::scenario::{self, NamedNode, NodeRef, Nodes, Version};
 
 /// How long it may take until one member leads: an election takes seconds.
 const ELECTION: Duration = Duration::from_secs(30);
+
+/// Where a member serves its metrics, on its node alone.
+const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2381);
+
+/// How long a member may take to answer.
+const ANSWER: Duration = Duration::from_secs(2);
+
+/// No answer is longer, in bytes.
+const LONGEST: u64 = 16 << 20;
 
 /// From one look to the next.
 const PERIOD: Duration = Duration::from_millis(200);
@@ -101,9 +112,15 @@ async fn etcd_leader(access: &Access) -> Result<NodeRef, ClusterError> {
 /// Asks a member where kubeadm has it serve its metrics.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kubeadm/app/phases/etcd/local.go>
 async fn leads(master: &dyn Node) -> Result<bool, ClusterError> {
-    let ask = ["curl", "-sS", "--max-time", "2", "http://127.0.0.1:2381/metrics"];
-    let output = master.run(Command::new(ask)).await?;
-    Ok(output.code == 0 && says_leader(&output.text()))
+    let Ok(mut stream) = master.connect(METRICS, ANSWER).await? else { return Ok(false) };
+    let mut answer = vec![];
+    let asking = async {
+        stream.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").await?;
+        stream.take(LONGEST).read_to_end(&mut answer).await
+    };
+    // A member that does not answer in full does not say that it leads.
+    let answered = timeout(ANSWER, asking).await.is_ok_and(|read| read.is_ok());
+    Ok(answered && says_leader(&String::from_utf8_lossy(&answer)))
 }
 
 fn says_leader(metrics: &str) -> bool {

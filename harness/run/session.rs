@@ -7,6 +7,7 @@
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use futures::future::join_all;
 use tokio::sync::mpsc;
@@ -113,7 +114,7 @@ pub fn numbers(version: KubernetesVersion) -> Version {
 }
 
 impl Session {
-    /// Runs every case until all are done or `interrupt` is cancelled. The cluster of the last case
+    /// Runs every case that is not skipped until all are done or `interrupt` is cancelled. The cluster of the last case
     /// is returned if it was to be kept.
     ///
     /// # Errors
@@ -126,13 +127,9 @@ impl Session {
         interrupt: &CancellationToken,
     ) -> Result<Option<Arc<dyn Cluster>>, SessionError> {
         let began = Instant::now();
-        let (jobs, skipped): (Vec<_>, Vec<_>) =
-            self.jobs().into_iter().partition(|job| self.skips(job).is_none());
+        let jobs = self.due();
         for job in &jobs {
             self.plan(job)?;
-        }
-        for job in &skipped {
-            self.skip(job, began, events).map_err(SessionError::Folder)?;
         }
         let workers = self.jobs.min(jobs.len());
         let nodes = jobs.iter().map(|job| job.options.masters + job.options.workers).max();
@@ -151,6 +148,29 @@ impl Session {
         let ended = join_all((0..workers).map(|_| self.work(&shared))).await;
         ended.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(shared.kept.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether any case is to be carried out, so that a cluster is needed.
+    pub fn has_cases(&self) -> bool {
+        !self.due().is_empty()
+    }
+
+    /// Says of each case that is skipped why.
+    ///
+    /// # Errors
+    /// If the run's folder can't be written.
+    pub fn skip(&self, events: &mpsc::UnboundedSender<Event>) -> Result<(), SessionError> {
+        for job in self.jobs() {
+            if let Some(reason) = self.skips(&job) {
+                self.skip_one(&job, reason, events).map_err(SessionError::Folder)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Every case that is to be carried out, in order.
+    fn due(&self) -> Vec<Job> {
+        self.jobs().into_iter().filter(|job| self.skips(job).is_none()).collect()
     }
 
     /// Every case that was not carried out in an earlier run, in order.
@@ -180,19 +200,17 @@ impl Session {
         skipped(&self.chosen[job.chosen].scenario, self.kubernetes)
     }
 
-    /// Says that a case is skipped.
-    fn skip(
+    fn skip_one(
         &self,
         job: &Job,
-        began: Instant,
+        reason: String,
         events: &mpsc::UnboundedSender<Event>,
     ) -> io::Result<()> {
         let mut log = Log::open(&self.folder, job.index, events.clone())?;
         let info = self.info(job.chosen, job.variant, job.repetition);
-        log.write(began.elapsed(), What::CaseStarted(info));
-        let reasons = self.skips(job).into_iter().collect();
-        let verdict = Verdict::Skip;
-        log.write(began.elapsed(), What::CaseEnded { verdict, reasons, ttd: None, ttr: None });
+        log.write(Duration::ZERO, What::CaseStarted(info));
+        let (verdict, reasons) = (Verdict::Skip, vec![reason]);
+        log.write(Duration::ZERO, What::CaseEnded { verdict, reasons, ttd: None, ttr: None });
         Ok(())
     }
 
@@ -289,7 +307,8 @@ impl Session {
                     return true;
                 }
             }
-            last && queue.is_empty()
+            let is_last = queue.is_empty() || (fails_fast && so_far != Verdict::Pass);
+            last && is_last
         });
         let (index, began, omit) = (job.index, shared.began, self.omit);
         Ok((Case { index, info, plan, chooser, began, keep, omit }, next))

@@ -1,0 +1,95 @@
+//! The command line as far as it needs no cluster: what it says, and with which exit code.
+
+// Helpers of tests are tests to us, but not to the lint.
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+
+const SKIPPED: &str = "
+apiVersion: outage/v1alpha1
+kind: Scenario
+metadata: {name: old, title: For versions that nobody can start}
+spec:
+  cluster: {masters: 1, workers: 0, versions: \"<1.25\"}
+  steadyState:
+  - {name: ready, probe: {health: {apiserver: {master: 1}, path: /readyz, is: ok}}, within: 9s}
+  steps:
+  - inject: {name: a, fault: {stop: {component: etcd, on: {master: 1}, signal: SIGKILL}}}
+  - detect:
+    - {name: failing, probe: {health: {apiserver: {master: 1}, path: /readyz, is: failing}}, within: 9s}
+";
+
+/// Exit code, standard output and standard error of `outage`, with a cache of its own.
+fn outage(folder: &Path, arguments: &[&str], deny: Option<&str>) -> (i32, String, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_outage"));
+    command.args(arguments).current_dir(folder).env("OUTAGE_CACHE", folder.join("cache"));
+    command.env_remove("OUTAGE_DENY_SKIPS").env("NO_COLOR", "1");
+    if let Some(deny) = deny {
+        command.env("OUTAGE_DENY_SKIPS", deny);
+    }
+    let output = command.output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
+}
+
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("old.yaml"), SKIPPED).unwrap();
+    let bad = SKIPPED.replace("SIGKILL", "SIGKIL").replace("/readyz, is: ok", "/ready, is: ok");
+    std::fs::write(folder.path().join("bad.yaml"), bad).unwrap();
+    folder
+}
+
+#[test]
+fn validate_shows_all_problems_of_all_files() {
+    let folder = folder();
+    let (code, out, err) =
+        outage(folder.path(), &["validate", "bad.yaml", "old.yaml", "none.yaml", "nobody"], None);
+    assert_eq!(code, 2);
+    assert_eq!(out, "old.yaml: ok, default\n");
+    for part in ["`/ready` is not a health endpoint", "`SIGKIL`", "none.yaml", "`nobody`"] {
+        assert!(err.contains(part), "{part}: {err}");
+    }
+    assert_eq!(outage(folder.path(), &["validate", "stopped-apiserver"], None).0, 0);
+}
+
+#[test]
+fn a_filter_that_matches_nothing_is_bad_usage() {
+    let folder = folder();
+    let run = ["run", "stopped-apiserver", "--variant", "lease-*", "--variant", "zzz"];
+    let (code, _, err) = outage(folder.path(), &run, None);
+    assert_eq!(code, 2);
+    assert!(err.contains("no variant matches zzz; there are master-count-sigkill"), "{err}");
+    assert_eq!(outage(folder.path(), &["explain", "old.yaml", "--variant", "x"], None).0, 2);
+}
+
+#[test]
+fn skips_show_their_reason_count_once_and_can_be_denied() {
+    let folder = folder();
+    let run = ["run", "old.yaml", "--repeat", "2", "--resume", "kept"];
+    let (code, out, _) = outage(folder.path(), &run, None);
+    assert_eq!(code, 3, "nothing was carried out");
+    let reason = "the scenario is for Kubernetes <1.25, not for 1.34.4";
+    assert!(out.contains(reason) && out.contains("\n2 cases: 2 SKIP\n"), "{out}");
+
+    let (_, again, err) = outage(folder.path(), &run, None);
+    assert_eq!(again, out, "what ended is not repeated");
+    assert_eq!(err, "");
+    assert_eq!(outage(folder.path(), &[&run[..], &["--deny-skips"]].concat(), None).0, 1);
+    assert_eq!(outage(folder.path(), &run, Some("1")).0, 1);
+    assert_eq!(outage(folder.path(), &run, Some("0")).0, 3);
+
+    let (code, report, _) = outage(folder.path(), &["report", "kept"], None);
+    assert_eq!(code, 3);
+    assert!(out.starts_with(&report), "the report made later is the same:\n{report}");
+}
+
+#[test]
+fn a_report_of_nothing_is_bad_usage() {
+    let folder = folder();
+    let (code, _, err) = outage(folder.path(), &["report"], None);
+    assert_eq!((code, err.as_str()), (2, "outage: there is no run yet\n"));
+    let (code, _, err) = outage(folder.path(), &["report", "."], None);
+    assert_eq!((code, err.as_str()), (2, "outage: there are no events in .\n"));
+}
