@@ -25,7 +25,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 /// For what Kubernetes does by itself.
-const SOON: Duration = Duration::from_mins(1);
+const SOON: Duration = Duration::from_mins(3);
 
 type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
 

@@ -17,7 +17,8 @@
 //! pod, else the kubelet would remove it or count it among the component's own. The component stays
 //! down.
 //!
-//! Both are taken back as in the reports: the container is removed. What else it changes: the
+//! Both are taken back as in the reports: the container is removed. A component that was down comes
+//! back when the kubelet tries again, which takes the longer the longer it was refused. What else it changes: the
 //! component is restarted once before, or by, the injection; after it, one attempt more was made.
 
 use std::time::Duration;
@@ -29,7 +30,7 @@ use serde_json::{Value, json};
 use super::process::{checked, running, until};
 use super::{Issued, Primitive, Proof, record, recorded};
 use crate::cluster::client::{Access, Answer, Vantage};
-use crate::cluster::{ClusterError, Command, Node, Service};
+use crate::cluster::{ClusterError, Command, Service};
 use crate::scenario::{Component, ContainerNameTaken, NameHolder};
 
 /// How long the runtime may take for one command.
@@ -38,9 +39,9 @@ const RUNTIME: Duration = Duration::from_secs(30);
 /// How long a component may take from SIGTERM to its end before the runtime kills it, in seconds.
 const GRACE: &str = "5";
 
-/// How long a component may take to be back. The kubelet's pause before it tries again to create a
-/// container grows to 20 s, then the component starts.
-const RETURN: Duration = Duration::from_secs(90);
+/// How long a component may take to be back. The kubelet's pause before it tries again doubles with
+/// each refusal, from 10 s to 5 min, as after crashes; then the component starts.
+const RETURN: Duration = Duration::from_mins(6);
 
 /// How long the kubelet may take to try in vain: it looks at each pod at least once a minute.
 const REFUSAL: Duration = Duration::from_secs(75);
@@ -208,13 +209,17 @@ impl ContainerNameTaken {
         let write = write.stdin(dated_after(&record, &second)?);
         checked(&**node, write, "date a container later").await?;
         issued();
-        self.serve(&**node).await
+        self.serve(access).await
     }
 
-    /// Starts what was stopped.
-    async fn serve(&self, node: &dyn Node) -> Result<(), ClusterError> {
+    /// Starts what was stopped. Containerd accepts connections before it has read its records, and
+    /// until then says `server is not initialized yet`.
+    async fn serve(&self, access: &Access) -> Result<(), ClusterError> {
+        let node = access.node(self.on)?;
         node.service(Service::Containerd, true).await?;
-        node.service(Service::Kubelet, true).await
+        node.service(Service::Kubelet, true).await?;
+        until(RUNTIME, || async { Ok(self.containers(access).await.err().map(|e| e.to_string())) })
+            .await
     }
 
     /// Takes the name of the next attempt, and stops the one that runs.
@@ -364,7 +369,7 @@ impl ContainerNameTaken {
     }
 
     async fn free(&self, before: Before, access: &Access) -> Result<(), ClusterError> {
-        self.serve(&**access.node(self.on)?).await?;
+        self.serve(access).await?;
         let all = self.containers(access).await?;
         let holds = |container: &&Container| match self.by {
             // Without the restart it is the running one.

@@ -26,6 +26,7 @@ macro_rules! builtin {
 /// The scenarios that come with the program, in the order of lists: every file in `scenarios/`.
 pub const BUILTIN: &[Builtin] = &[
     builtin!("container-name-taken"),
+    builtin!("dead-metrics-server"),
     builtin!("etcd-member-down"),
     builtin!("master-lost"),
     builtin!("stopped-apiserver"),

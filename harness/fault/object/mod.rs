@@ -35,12 +35,13 @@ const PATIENCE: Duration = Duration::from_secs(20);
 /// From one try to the next.
 const PERIOD: Duration = Duration::from_millis(200);
 
-/// How long a revert may take: the end of an object that others must let go of first, as a
-/// namespace, among them.
-const BACK: Duration = Duration::from_secs(90);
+/// How long a revert may take: the end of a namespace among them, whose controller's pause before it
+/// tries again doubles up to a minute
+/// (<https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/controller/namespace/namespace_controller.go>).
+const BACK: Duration = Duration::from_mins(3);
 
 /// How long a fault of an object may take.
-const LIMIT: Duration = Duration::from_mins(2);
+const LIMIT: Duration = Duration::from_mins(4);
 
 /// Who owns the fields that an apply sets.
 const MANAGER: &str = "outage";
