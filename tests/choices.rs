@@ -83,7 +83,7 @@ fn named_nodes_are_read_as_the_nodes_that_were_chosen() {
         let peer = nodes["peer"];
         let scenario = load_with("my.yaml", text.as_bytes(), nodes).unwrap();
         let Step::Inject(action) = &scenario.steps[0] else { panic!() };
-        assert!(matches!(&action.fault, Fault::Stop(stop) if stop.on == peer));
+        assert!(matches!(&action.fault, Fault::Stop(stop) if stop.on == [peer]));
     }
 }
 

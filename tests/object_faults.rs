@@ -131,8 +131,8 @@ impl Ctx {
         Ok(serde_json::from_str(&self.kubectl(&args).await?)?)
     }
 
-    async fn not_proven(&self, fault: &Fault, when: &str) -> Result<(), Failure> {
-        match fault::prove(fault, &self.access).await? {
+    async fn not_proven(&self, undo: &Undo, when: &str) -> Result<(), Failure> {
+        match fault::prove(undo, &self.access).await? {
             Err(_) => Ok(()),
             Ok(evidence) => Err(format!("proven {when}: {evidence:?}").into()),
         }
@@ -141,20 +141,20 @@ impl Ctx {
     /// Takes the fault back before it was injected, injects and proves it.
     async fn inject(&self, fault: &Fault) -> Result<Undo, Failure> {
         println!("{}", fault::does(fault));
-        self.not_proven(fault, "before it was injected").await?;
         let undo = fault::undo(fault, &self.access).await?;
+        self.not_proven(&undo, "before it was injected").await?;
         fault::revert(&undo, &self.access).await?;
-        self.not_proven(fault, "after nothing was taken back").await?;
+        self.not_proven(&undo, "after nothing was taken back").await?;
         // As from the journal of another process.
         let undo: Undo = serde_json::from_str(&serde_json::to_string(&undo)?)?;
         let issued = Arc::new(AtomicBool::new(false));
         let called = Arc::clone(&issued);
-        fault::inject(fault, &self.access, Box::new(move || called.store(true, Ordering::SeqCst)))
+        fault::inject(&undo, &self.access, Box::new(move || called.store(true, Ordering::SeqCst)))
             .await?;
         if !issued.load(Ordering::SeqCst) {
             return Err("nobody said when it was issued".into());
         }
-        let evidence = fault::prove(fault, &self.access).await?;
+        let evidence = fault::prove(&undo, &self.access).await?;
         println!("    {}", evidence.map_err(|why| format!("not proven: {why}"))?.join("\n    "));
         Ok(undo)
     }
@@ -162,9 +162,9 @@ impl Ctx {
     /// Takes it back, twice.
     async fn revert(&self, undo: &Undo) -> Result<(), Failure> {
         fault::revert(undo, &self.access).await?;
-        self.not_proven(&undo.fault, "after it was taken back").await?;
+        self.not_proven(undo, "after it was taken back").await?;
         fault::revert(undo, &self.access).await?;
-        self.not_proven(&undo.fault, "after it was taken back twice").await
+        self.not_proven(undo, "after it was taken back twice").await
     }
 }
 
