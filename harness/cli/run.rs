@@ -145,6 +145,10 @@ impl Run {
             Some(assets) => session.run(&assets, &sender, &interrupt).await?,
             None => None,
         };
+        if interrupt.is_cancelled() {
+            // It may have broken off a cluster's start.
+            Provider::default().sweep().await?;
+        }
         drop(sender);
         events.extend(shown.await?);
         tell(&events, &folder, &self.report)?;

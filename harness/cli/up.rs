@@ -70,6 +70,7 @@ impl Up {
             made = Provider::Lab.create(assets, options, &progress, &say) => made?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
+                Provider::Lab.sweep().await?;
                 return Ok(ExitCode::from(130));
             }
         };

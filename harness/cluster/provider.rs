@@ -68,6 +68,16 @@ impl Provider {
         }
     }
 
+    /// Removes what clusters left whose start was broken off.
+    ///
+    /// # Errors
+    /// What can't be removed.
+    pub async fn sweep(self) -> Result<(), ClusterError> {
+        match self {
+            Self::Lab => lab::sweep().await,
+        }
+    }
+
     /// Whether this machine has room for so many nodes at once, over all clusters.
     ///
     /// # Errors
