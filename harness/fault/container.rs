@@ -18,7 +18,7 @@
 //! down.
 //!
 //! Both are taken back as in the reports: the container is removed. A component that was down comes
-//! back when the kubelet tries again, which takes the longer the longer it was refused. What else it changes: the
+//! back when the kubelet tries again, after pauses that double. What else it changes: the
 //! component is restarted once before, or by, the injection; after it, one attempt more was made.
 
 use std::time::Duration;
@@ -39,14 +39,17 @@ const RUNTIME: Duration = Duration::from_secs(30);
 /// How long a component may take from SIGTERM to its end before the runtime kills it, in seconds.
 const GRACE: &str = "5";
 
-/// How long a component may take to be back. The kubelet's pause before it tries again doubles with
-/// each refusal, from 10 s to 5 min, as after crashes; then the component starts.
-const RETURN: Duration = Duration::from_mins(6);
+/// How long a component may take to be back. The kubelet tries again when 10, 20, 40, 80, 160 and
+/// 300 s have passed since the end of the last attempt (`doBackOff` in
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kuberuntime/kuberuntime_manager.go>),
+/// then every 10 to 15 s; then the component starts.
+const RETURN: Duration = Duration::from_mins(4);
 
 /// How long the kubelet may take to try in vain: it looks at each pod at least once a minute.
 const REFUSAL: Duration = Duration::from_secs(75);
 
-/// How much later the ended attempt is dated, in nanoseconds: an hour.
+/// How much later the ended attempt is dated, in nanoseconds: an hour. With less than ten minutes
+/// the kubelet would take it for one that ended just now, and pause as after a crash.
 const STEP: i64 = 3_600_000_000_000;
 
 /// Marks the stray container.
