@@ -1,6 +1,6 @@
 //! What a lab costs beside a shell script that starts the same cluster: `cargo bench --bench start`.
 //!
-//! The lab (`Lab::start`, in a process of its own) and the baseline (`benches/baseline.sh`) take
+//! The lab (`Provider::create`, in a process of its own) and the baseline (`benches/baseline.sh`) take
 //! turns: lab, baseline, baseline, lab, and so on. Both are timed from their first process to the
 //! same condition (apiservers ready, nodes Ready, kube-proxy and `CoreDNS` running); then the memory
 //! and the CPU time of their processes are read, and what the programs of both clusters were told

@@ -11,8 +11,7 @@ use std::time::Duration;
 
 use outage::assets::{Assets, Binary, Cache, DEFAULT_KUBERNETES};
 use outage::assets::{Fetcher, KubernetesVersion, Progress, Sources, Wanted};
-use outage::cluster::Cluster;
-use outage::cluster::lab::{Lab, Options};
+use outage::cluster::{ClusterOptions, Provider};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -36,7 +35,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 /// Who starts the cluster.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Subject {
-    /// `Lab::start`, in a process of its own.
+    /// `Provider::create`, in a process of its own.
     Lab,
     /// `benches/baseline.sh`.
     Baseline,
@@ -76,11 +75,12 @@ impl Place {
     /// The lab's side of a measurement: starts a lab, saying its milestones, and ends it when
     /// standard input is closed.
     pub async fn serve_lab(self, masters: usize) -> Result<(), Failure> {
-        let options = Options {
+        let options = ClusterOptions {
             kubernetes: self.kubernetes,
             masters,
             workers: WORKERS,
             settings: vec![],
+            addons: vec![],
             program: env!("CARGO_BIN_EXE_outage").into(),
             logs: None,
         };
@@ -90,7 +90,7 @@ impl Place {
         let progress = Progress::silent();
         let mut closed = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
         let lab = tokio::select! {
-            lab = Lab::start(self.assets, options, &progress, &say) => lab?,
+            lab = Provider::Lab.create(self.assets, options, &progress, &say) => lab?,
             _ = &mut closed => return Ok(()),
         };
         say(UP.into());
