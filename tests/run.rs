@@ -89,7 +89,9 @@ impl Played {
             self.running.store(true, Ordering::SeqCst);
         }
         match script {
-            _ if script.contains("cmdline") && self.running.load(Ordering::SeqCst) => "12\netcd\n",
+            _ if script.contains("cmdline") && self.running.load(Ordering::SeqCst) => {
+                "12 S 77\netcd\n\n"
+            }
             _ if script.contains("sha256sum") => "5a",
             _ => "",
         }
@@ -201,7 +203,11 @@ impl Cluster for Stage {
     ) -> BoxFuture<'_, Result<io::Result<TcpStream>, ClusterError>> {
         async move {
             Ok(match to.port() {
-                10250 => TcpStream::connect(self.kubelet.local_addr().unwrap()).await,
+                10250 => {
+                    // It hangs up on whoever does not speak TLS.
+                    let caller = TcpStream::connect(self.kubelet.local_addr().unwrap());
+                    tokio::join!(caller, self.kubelet.accept()).0
+                }
                 _ if self.silent => Err(io::ErrorKind::TimedOut.into()),
                 _ => Err(io::ErrorKind::ConnectionRefused.into()),
             })
