@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{Failure, USAGE, fetch, program, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
+use crate::cluster::lab;
 use crate::event::Event;
 use crate::report::{self, Live};
 use crate::run::{Chosen, Omit, Session};
@@ -117,6 +118,10 @@ impl Run {
             events
         });
         let finished = session.run(&assets, &sender, &interrupt).await?;
+        if interrupt.is_cancelled() {
+            // It may have broken off a cluster's start.
+            lab::sweep().await?;
+        }
         drop(sender);
         let events = shown.await?;
         let code = self.tell(&events, folder)?;

@@ -8,7 +8,7 @@ use tokio::time::Instant;
 use super::{Failure, fetch, program};
 use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Progress, Wanted};
 use crate::cluster::Cluster;
-use crate::cluster::lab::{Lab, Options};
+use crate::cluster::lab::{self, Lab, Options};
 use crate::scenario::Addon;
 
 /// Starts a cluster and keeps it until Ctrl-C.
@@ -71,6 +71,7 @@ impl Up {
             lab = Lab::start(assets, options, &progress, &say) => lab?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
+                lab::sweep().await?;
                 return Ok(ExitCode::from(130));
             }
         };

@@ -22,8 +22,9 @@ fn main() -> ExitCode {
     // They compare the host before and after.
     args.test_threads = Some(1);
     let shared = Arc::new(Shared::default());
-    let cases: [(&str, Case); 8] = [
+    let cases: [(&str, Case); 9] = [
         ("an_orderly_run_leaves_nothing", orderly),
+        ("an_interrupted_start_leaves_nothing", interrupted),
         ("two_at_once_leave_nothing", two_at_once),
         ("a_killed_harness_leaves_a_folder_that_the_next_start_removes", harness_killed),
         ("a_harness_killed_while_it_starts_leaves_no_process", killed_early),
@@ -97,6 +98,27 @@ fn orderly(world: &World) -> Result<(), Failure> {
     let mut up = world.up("log")?;
     up.says("up: ")?;
     end(world, up)?;
+    unchanged(world, &before)
+}
+
+fn interrupted(world: &World) -> Result<(), Failure> {
+    let before = Snapshot::take();
+    for text in ["image store", "nodes booted", "kubelets started", "load balancer started"] {
+        let mut up = world.up("log")?;
+        up.says(text)?;
+        let namespace = up.namespace().ok();
+        up.signal(Victim::Harness, Signal::SIGINT)?;
+        let status = up.ended()?;
+        if status.code() != Some(130) {
+            return Err(format!("it ended with {status}: {}", up.said()).into());
+        }
+        if let Some(namespace) = namespace {
+            nobody_in(&namespace)?;
+        }
+        if !world.labs().is_empty() {
+            return Err(format!("left behind at `{text}`: {:?}", world.labs()).into());
+        }
+    }
     unchanged(world, &before)
 }
 

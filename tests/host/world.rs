@@ -182,7 +182,10 @@ impl Up {
 
     /// The user namespace of the lab: whoever lives in it belongs to the lab.
     pub fn namespace(&self) -> Result<PathBuf, Failure> {
-        Ok(fs::read_link(format!("/proc/{}/ns/user", self.victim(Victim::Outer)?))?)
+        let of = |process: &str| fs::read_link(format!("/proc/{process}/ns/user"));
+        let found = of(&self.victim(Victim::Outer)?.to_string())?;
+        // It starts in the host's.
+        if found == of("self")? { Err("the lab has no namespace yet".into()) } else { Ok(found) }
     }
 
     /// The number of one of its processes, as the host sees it.

@@ -428,9 +428,32 @@ fn make_folder(labs: &Path) -> std::io::Result<(PathBuf, File)> {
     Ok((folder, lock))
 }
 
-/// Removes the folders of labs whose harness is gone.
-fn remove_abandoned(labs: &Path, progress: &Progress) {
-    let Ok(entries) = fs::read_dir(labs) else { return };
+/// Removes the folders of labs whose start was broken off, or whose run was killed, once their
+/// processes are gone.
+///
+/// # Errors
+/// If one can't be removed within 20 s.
+pub async fn sweep() -> Result<(), ClusterError> {
+    const LIMIT: Duration = Duration::from_secs(20);
+    const PERIOD: Duration = Duration::from_millis(50);
+    let cache =
+        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
+    let labs = cache.root().join("labs");
+    let swept = async {
+        // What is just ending may still write.
+        while !remove_abandoned(&labs, &Progress::silent()) {
+            tokio::time::sleep(PERIOD).await;
+        }
+    };
+    tokio::time::timeout(LIMIT, swept).await.map_err(|_| {
+        ClusterError::new(format!("a lab that ended can't be removed from {}", labs.display()))
+    })
+}
+
+/// Removes the folders of labs whose harness is gone; whether none is left.
+fn remove_abandoned(labs: &Path, progress: &Progress) -> bool {
+    let Ok(entries) = fs::read_dir(labs) else { return true };
+    let mut all = true;
     for folder in entries.flatten().map(|entry| entry.path()) {
         // A folder without a lock is just being made, or was given up in that moment long ago.
         let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
@@ -440,11 +463,13 @@ fn remove_abandoned(labs: &Path, progress: &Progress) {
                     progress.notice(format!("removed {}: its run was killed", folder.display()));
                 }
                 Err(error) => {
+                    all = false;
                     progress.warning(format!("can't remove {}: {error}", folder.display()));
                 }
             }
         }
     }
+    all
 }
 
 /// Removes a folder, also where it holds folders without permissions, as overlay mounts leave.

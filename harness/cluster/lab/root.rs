@@ -19,8 +19,8 @@ const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 /// under `/outage`) and moves into it. Nothing of the host's file system stays reachable but that.
 pub(super) fn enter_control_root(paths: &LabPaths) -> Result<(), SetupError> {
     bind_flags("", "/", MsFlags::MS_REC | MsFlags::MS_PRIVATE)?;
+    // The harness made it. Not again, since the lab may be gone already: nobody would remove it.
     let base = format!("{}/control", paths.folder);
-    make_dir(&base)?;
     tmpfs(&base, "size=64m")?;
     let target = overlay(&base, &paths.node_root)?;
     pseudo_file_systems(&target, "/dev", "/sys/fs/cgroup")?;
