@@ -60,6 +60,14 @@ fn cases() -> Vec<(&'static str, Fault)> {
             "traffic_to_a_service_is_rejected",
             Fault::Traffic(traffic(nodes(&[Worker(1)]), api(), reject)),
         ),
+        (
+            "traffic_to_an_aggregated_api_is_dropped",
+            Fault::Traffic(traffic(
+                nodes(&[Master(3)]),
+                TrafficEnd::Service("kube-system/metrics-server".into()),
+                drop,
+            )),
+        ),
         ("traffic_from_pods_is_dropped", Fault::Traffic(traffic(dns(), api(), drop))),
         ("traffic_from_pods_is_rejected", Fault::Traffic(traffic(dns(), api(), reject))),
         (

@@ -136,6 +136,8 @@ struct Server {
     running: BTreeMap<u64, i32>,
     /// Nodes whose disk is mounted.
     disks: BTreeSet<String>,
+    /// The first processes of the nodes that run.
+    machines: BTreeSet<i32>,
 }
 
 impl Server {
@@ -151,6 +153,7 @@ impl Server {
             children: BTreeMap::new(),
             running: BTreeMap::new(),
             disks: BTreeSet::new(),
+            machines: BTreeSet::new(),
         };
         server.reply(&Reply::Ready, &[]).doing(|| "report readiness".into())?;
         Ok(server)
@@ -205,6 +208,10 @@ impl Server {
                 Ok(_) | Err(Errno::EINTR) => continue,
                 Err(error) => return Err(error),
             };
+            if self.machines.remove(&pid.as_raw()) {
+                // The kernel may have done so already.
+                let _ = root::disconnect_node(pid);
+            }
             if let Some(id) = self.children.remove(&pid.as_raw()) {
                 self.running.remove(&id);
                 self.reply(&Reply::Exited { id, code }, &[])?;
@@ -277,6 +284,7 @@ impl Server {
         let mut answer = [0];
         if read(&unshared_rx, &mut answer).doing(|| "wait for the node".into())? == 1 {
             root::connect_node(node, child)?;
+            self.machines.insert(child.as_raw());
             write(&connected_tx, b"1").doing(|| "tell the node".into())?;
         }
         Ok(child.as_raw())

@@ -94,6 +94,11 @@ pub(super) mod network {
         )
     }
 
+    /// `ip -batch` lines that take the cable away again, with both its ends.
+    pub fn uncable_batch(pid: i32) -> String {
+        format!("link delete c{pid}\n")
+    }
+
     /// `nft -f` lines run in a node's namespace. What is sent to a Service that kube-proxy has not
     /// (yet) translated is refused at once: silence would cost a client that started a moment too
     /// early its whole time-out.

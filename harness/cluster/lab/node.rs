@@ -402,14 +402,15 @@ impl Node for LabNode {
         async move {
             // One call to the kernel for all processes of the namespace but the caller and the
             // first: kill(2). Nothing can fork past it.
-            let script = r#"kill -s "$1" -1"#;
+            let script = r#"kill -s "$1" -- -1"#;
             let signal = if frozen { "STOP" } else { "CONT" };
             let output = self.on().await?.link.run(Command::script(script, [signal])).await?;
             if output.code == 0 {
                 return Ok(());
             }
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-            Err(ClusterError::new(format!("freeze {}: {said}", self.machine.name)))
+            let context = format!("SIG{signal} to all of {}: {said}", self.machine.name);
+            Err(ClusterError::new(context))
         }
         .boxed()
     }

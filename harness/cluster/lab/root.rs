@@ -66,6 +66,13 @@ pub(super) fn connect_node(node: &NodeSpec, pid: Pid) -> Result<(), SetupError> 
     ip(&network::cable_batch(node, pid.as_raw()))
 }
 
+/// Takes the cable of a node away that lost its power. The kernel does so, too, but on a busy machine
+/// a minute later, and until then the namespace without processes refuses connections in the
+/// node's name.
+pub(super) fn disconnect_node(pid: Pid) -> Result<(), SetupError> {
+    ip(&network::uncable_batch(pid.as_raw()))
+}
+
 /// Lays out the node's machine from its disk and moves into it.
 pub(super) fn enter_node_root(node: &NodeSpec) -> Result<(), SetupError> {
     ip(&node.network)?;
