@@ -1,10 +1,14 @@
 //! The objects concerned, for whoever looks into a failure: those that the expectations name, and
-//! what the cluster says of itself, as YAML, as the first apiserver that answers tells.
+//! what the cluster says of itself, as YAML, as the first apiserver that answers tells. One that has
+//! lost its etcd still takes connections, so all are asked at once for what only etcd knows.
 
 use std::fmt::Write as _;
 use std::path::Path;
 use std::time::Duration;
 
+use futures::FutureExt;
+use futures::future::{join_all, select_ok};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::api::{Api, DynamicObject, GroupVersionKind, ListParams, TypeMeta};
 use kube::discovery;
 use tokio::time::timeout;
@@ -44,12 +48,21 @@ async fn read_all(access: &Access, plan: &Plan, text: &mut String) {
             all.push(concerned);
         }
     }
-    let Some(master) = answering(access, text).await else { return };
-    for concerned in all {
+    let master = match answering(access).await {
+        Ok(master) => master,
+        Err(why) => {
+            let _ = writeln!(text, "# no apiserver answers: {why}");
+            return;
+        }
+    };
+    let reading = all.iter().map(|concerned| read(access, master, concerned));
+    for (concerned, read) in all.iter().zip(join_all(reading).await) {
         let _ = writeln!(text, "---\n# {concerned}, as {master} tells");
-        match read(access, master, &concerned).await {
+        match read {
             Ok(yaml) => text.push_str(&yaml),
-            Err(why) => drop(writeln!(text, "# {}", why.replace('\n', " "))),
+            Err(why) => {
+                let _ = writeln!(text, "# {}", why.replace('\n', " "));
+            }
         }
     }
 }
@@ -64,19 +77,21 @@ fn always() -> [Concerned; 3] {
     [all("Node", None), all("Pod", Some("kube-system")), all("Event", None)]
 }
 
-/// The first master whose apiserver answers.
-async fn answering(access: &Access, text: &mut String) -> Option<NodeRef> {
-    for master in access.masters() {
-        let asked = async {
+/// The master whose apiserver is the first to answer what it must ask etcd for.
+async fn answering(access: &Access) -> Result<NodeRef, String> {
+    let asking = access.masters().map(|master| {
+        async {
             let client = access.kube(master.id()).map_err(|error| words(&error))?;
-            in_time(client.apiserver_version()).await
-        };
-        match asked.await {
-            Ok(_) => return Some(master.id()),
-            Err(why) => drop(writeln!(text, "# {} does not answer: {why}", master.id())),
+            in_time(Api::<Namespace>::all(client).get("default")).await?;
+            Ok::<_, String>(master.id())
         }
+        .boxed()
+    });
+    let asking: Vec<_> = asking.collect();
+    if asking.is_empty() {
+        return Err("there is no master".to_owned());
     }
-    None
+    select_ok(asking).await.map(|(master, _)| master)
 }
 
 async fn read(access: &Access, master: NodeRef, concerned: &Concerned) -> Result<String, String> {
