@@ -305,7 +305,7 @@ fn flags() {
     for flags in ["{--a: x}", "{-: x}", "{a: 3}", "{a: true}", "{a: [x]}", "{}", "[a]"] {
         let _ = writeln!(out, "# {flags}\n{}", said(settings(flags)));
     }
-    for on in ["[]", "{master: 1}", "[{master: 1}, {master: 1}]", "[{worker: 1}]"] {
+    for on in ["[]", "[{master: 1}, {master: 1}]", "[{worker: 1}]"] {
         let settings = settings("{a: b}").replace("on: [{master: 1}]", &format!("on: {on}"));
         let _ = writeln!(out, "# on: {on}\n{}", said(settings));
     }

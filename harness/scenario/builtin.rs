@@ -24,7 +24,11 @@ macro_rules! builtin {
 }
 
 /// The scenarios that come with the program, in the order of lists: every file in `scenarios/`.
-pub const BUILTIN: &[Builtin] = &[builtin!("stopped-apiserver"), builtin!("master-lost")];
+pub const BUILTIN: &[Builtin] = &[
+    builtin!("stopped-apiserver"),
+    builtin!("master-lost"),
+    builtin!("restart-behind-a-blackhole"),
+];
 
 /// There is no such built-in scenario.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
