@@ -29,6 +29,7 @@ pub const BUILTIN: &[Builtin] = &[
     builtin!("dead-metrics-server"),
     builtin!("etcd-member-down"),
     builtin!("master-lost"),
+    builtin!("restart-behind-a-blackhole"),
     builtin!("stopped-apiserver"),
 ];
 
