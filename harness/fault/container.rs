@@ -91,8 +91,8 @@ mv "$record.outage-new" "$record"
 /// What was before.
 #[derive(Debug, Serialize, Deserialize)]
 struct Before {
-    /// The id of the attempt that ran.
-    running: String,
+    /// The attempt that ran.
+    attempt: u64,
 }
 
 /// A container as the runtime tells it.
@@ -181,7 +181,7 @@ impl ContainerNameTaken {
             let context = format!("a name of {what} on {on} is already taken");
             return Err(ClusterError::new(context));
         }
-        Ok(Before { running: running.id })
+        Ok(Before { attempt: running.attempt })
     }
 
     async fn take(&self, access: &Access, issued: Issued) -> Result<(), ClusterError> {
@@ -203,12 +203,19 @@ impl ContainerNameTaken {
         let node = access.node(self.on)?;
         self.crictl(&["stop", "--timeout", GRACE, &first.id], access).await?;
         self.returned(access).await?;
-        let second = self.running(&self.containers(access).await?)?;
+        // On a busy machine an attempt may fail in between.
+        let all = self.containers(access).await?;
+        let second = self.running(&all)?;
+        let Some(ended) = all.iter().find(|one| one.attempt + 1 == second.attempt) else {
+            let (what, on) = (self.component.name(), self.on);
+            let context = format!("the attempt of {what} on {on} before the running one is gone");
+            return Err(ClusterError::new(context));
+        };
         node.service(Service::Kubelet, false).await?;
         node.service(Service::Containerd, false).await?;
-        let read = Command::script(READ_RECORD, [&first.id]);
+        let read = Command::script(READ_RECORD, [&ended.id]);
         let record = checked(&**node, read, "read a container's record").await?.text();
-        let write = Command::script(WRITE_RECORD, [&first.id]);
+        let write = Command::script(WRITE_RECORD, [&ended.id]);
         let write = write.stdin(dated_after(&record, &second)?);
         checked(&**node, write, "date a container later").await?;
         issued();
@@ -375,8 +382,8 @@ impl ContainerNameTaken {
         self.serve(access).await?;
         let all = self.containers(access).await?;
         let holds = |container: &&Container| match self.by {
-            // Without the restart it is the running one.
-            NameHolder::RunningAttempt => container.id == before.running && !container.runs,
+            // What ended since; nothing without the restart.
+            NameHolder::RunningAttempt => !container.runs && container.attempt >= before.attempt,
             NameHolder::StrayContainer => container.stray,
         };
         for container in all.iter().filter(holds) {
