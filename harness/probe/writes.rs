@@ -26,9 +26,13 @@ pub(super) const NAMESPACE: &str = "outage-writes";
 /// The time from the start of one write to the start of the next.
 const PACE: Duration = Duration::from_millis(100);
 
-/// A write without an answer after this long has failed; it may have been carried out. Longer than
-/// etcd takes to give a write up without its quorum, 7 s.
+/// The apiserver gives a write up after this long, as clients ask it to (by itself after 34 s), and
+/// says so. Longer than etcd takes to give one up without its quorum, 7 s.
+/// <https://github.com/kubernetes/apiserver/blob/v0.34.4/pkg/endpoints/handlers/create.go>
 /// <https://github.com/etcd-io/etcd/blob/v3.6.5/server/config/config.go>
+const GIVE_UP: &str = "timeout=8s";
+
+/// A write without an answer after this long has failed; it may have been carried out.
 const ATTEMPT: Duration = Duration::from_secs(10);
 
 impl Look for Writes {
@@ -123,7 +127,7 @@ impl Writer<'_> {
         path: &str,
         object: &serde_json::Value,
     ) -> Result<Answer, ClusterError> {
-        let request = Request::post(path)
+        let request = Request::post(format!("{path}?{GIVE_UP}"))
             .header(header::CONTENT_TYPE, "application/json")
             .body(Full::from(object.to_string()))
             .map_err(|e| ClusterError::caused("make a write", e))?;
