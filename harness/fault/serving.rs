@@ -166,6 +166,15 @@ pub(super) async fn beside(
         Program::Kubelet => Program::KubeProxy,
         _ => Program::Kubelet,
     };
+    answers(other, on, access).await
+}
+
+/// Whether a program answers, as a control path: in words, or why not.
+pub(super) async fn answers(
+    other: Program,
+    on: NodeRef,
+    access: &Access,
+) -> Result<Result<String, String>, ClusterError> {
     let what = other.name();
     Ok(match ask(other, on, access).await? {
         (at, Reply::Answers) => Ok(format!("{what} beside it answers at {at}")),

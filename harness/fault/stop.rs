@@ -138,10 +138,12 @@ impl Stop {
     async fn look_on(&self, on: NodeRef, access: &Access) -> Result<Proof, ClusterError> {
         let node = access.node(on)?;
         let what = self.component.name();
-        let process = match running(&**node, what).await?.first() {
-            None => format!("no process {what} on {on}"),
+        // The kubelet stands still until the process has ended.
+        let (process, other) = match running(&**node, what).await?.first() {
+            None => (format!("no process {what} on {on}"), Program::Kubelet),
             Some(process) if self.signal == Signal::Term => {
-                format!("process {} of {what} on {on} is draining", process.id.pid)
+                let id = process.id.pid;
+                (format!("process {id} of {what} on {on} is draining"), Program::Containerd)
             }
             Some(process) => {
                 return Ok(Err(format!("{what} runs on {on} as process {}", process.id.pid)));
@@ -156,7 +158,7 @@ impl Stop {
             (at, Reply::Refused) => format!("{at} refuses connections"),
             (at, other) => return Ok(Err(format!("{at} does not refuse: {other}"))),
         };
-        let beside = serving::beside(program, on, access).await?;
+        let beside = serving::answers(other, on, access).await?;
         Ok(beside.map(|beside| vec![format!("{process}, its manifest is held"), refuses, beside]))
     }
 
