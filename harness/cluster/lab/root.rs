@@ -66,9 +66,9 @@ pub(super) fn connect_node(node: &NodeSpec, pid: Pid) -> Result<(), SetupError> 
     ip(&network::cable_batch(node, pid.as_raw()))
 }
 
-/// Takes the cable of a node away that lost its power. The kernel does so, too, but on a busy machine
-/// a minute later, and until then the namespace without processes refuses connections in the
-/// node's name.
+/// Takes the cable of a node away that lost its power. The kernel does so, too, but when it comes to
+/// it (on a busy machine more than 30 s later), and until then the namespace without processes
+/// refuses connections in the node's name.
 pub(super) fn disconnect_node(pid: Pid) -> Result<(), SetupError> {
     ip(&network::uncable_batch(pid.as_raw()))
 }
