@@ -1,11 +1,22 @@
 //! What a cluster has acknowledged, so that it can be asked for again.
 
 use std::collections::BTreeSet;
+use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// Writes that were acknowledged, by name. Those that were not may be there or not.
-#[derive(Debug, Default)]
-pub struct Ledger(Mutex<Pages>);
+#[derive(Debug)]
+pub struct Ledger {
+    /// Chosen at random: the cluster may hold what was written with an earlier ledger.
+    series: u64,
+    pages: Mutex<Pages>,
+}
+
+impl Default for Ledger {
+    fn default() -> Self {
+        Self { series: RandomState::new().build_hasher().finish(), pages: Mutex::default() }
+    }
+}
 
 #[derive(Debug, Default)]
 struct Pages {
@@ -14,11 +25,11 @@ struct Pages {
 }
 
 impl Ledger {
-    /// A name for a write that no other write has.
+    /// A name for a write that no other write has, not even one of another ledger.
     pub fn name(&self) -> String {
         let mut pages = self.pages();
         pages.given += 1;
-        format!("write-{}", pages.given)
+        format!("write-{:016x}-{}", self.series, pages.given)
     }
 
     /// The write with this name was acknowledged.
@@ -33,13 +44,18 @@ impl Ledger {
 
     /// A lock that outlives the panic of another task: what it guards is changed in one step.
     fn pages(&self) -> MutexGuard<'_, Pages> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.pages.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn two_ledgers_give_different_names() {
+        assert_ne!(Ledger::default().name(), Ledger::default().name());
+    }
 
     #[test]
     fn only_what_is_acknowledged_is_kept() {
