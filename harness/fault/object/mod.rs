@@ -37,11 +37,13 @@ const PERIOD: Duration = Duration::from_millis(200);
 
 /// How long a revert may take: the end of a namespace among them, whose controller's pause before it
 /// tries again doubles up to a minute
-/// (<https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/controller/namespace/namespace_controller.go>).
-const BACK: Duration = Duration::from_mins(3);
+/// (<https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/controller/namespace/namespace_controller.go>),
+/// when each apiserver has learnt that an aggregated API is back, after up to another minute
+/// (<https://github.com/kubernetes/kube-aggregator/blob/v0.34.4/pkg/apiserver/handler_discovery.go>).
+const BACK: Duration = Duration::from_mins(5);
 
 /// How long a fault of an object may take.
-const LIMIT: Duration = Duration::from_mins(4);
+const LIMIT: Duration = Duration::from_mins(6);
 
 /// Who owns the fields that an apply sets.
 const MANAGER: &str = "outage";
