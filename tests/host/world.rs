@@ -59,6 +59,7 @@ impl World {
             ("image-store", version),
             ("etcd", ""),
             ("coredns", ""),
+            ("cri-tools", ""),
             ("packages", ""),
         ] {
             let to = world.path("cache").join(kind);
