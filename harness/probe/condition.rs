@@ -4,8 +4,7 @@
 use std::convert::Infallible;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, ready};
-use futures::{StreamExt, TryStreamExt};
+use futures::future::BoxFuture;
 use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
 
@@ -40,10 +39,7 @@ impl Look for Condition {
             let Self { api_version, kind, namespace, through, .. } = self;
             let kind = kind::find(access, *through, (api_version, kind), every, sink).await?;
             let api = kind.within(namespace.as_deref().unwrap_or("default"));
-            let changes = watcher::watch_object(api.clone(), &self.name)
-                .default_backoff()
-                .into_stream()
-                .filter_map(|change: watcher::Result<_>| ready(change.ok()));
+            let changes = watcher::watch_object(api.clone(), &self.name).default_backoff();
             let judge = |object: &Option<DynamicObject>| judge(self, object.as_ref());
             listen(every, sink, || read(api.get_opt(&self.name)), changes, apply, judge).await
         })

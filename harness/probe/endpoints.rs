@@ -6,8 +6,8 @@ use std::convert::Infallible;
 use std::net::IpAddr;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, ready};
-use futures::{FutureExt, Stream, StreamExt};
+use futures::future::BoxFuture;
+use futures::{FutureExt, Stream, StreamExt, TryStreamExt};
 use k8s_openapi::api::core::v1;
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use kube::api::{Api, ListParams};
@@ -97,14 +97,14 @@ impl Source {
     }
 
     /// Changes as the watches tell them. A watch that fails is begun again, ever more slowly.
-    fn changes(&self) -> impl Stream<Item = Change> + use<> {
+    fn changes(&self) -> impl Stream<Item = watcher::Result<Change>> + use<> {
         let named = watcher::Config::default().fields(&format!("metadata.name={}", self.service));
         let of_service = watcher::Config::default().labels(&format!("{SERVICE}={}", self.service));
         let endpoints = watch(self.endpoints.clone(), named).default_backoff();
         let slices = watch(self.slices.clone(), of_service).default_backoff();
         futures::stream::select(
-            endpoints.filter_map(|event| ready(event.ok().map(Change::of_endpoints))),
-            slices.filter_map(|event| ready(event.ok().map(Change::of_slice))),
+            endpoints.map_ok(Change::of_endpoints),
+            slices.map_ok(Change::of_slice),
         )
     }
 }

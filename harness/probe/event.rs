@@ -6,7 +6,7 @@ use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use k8s_openapi::api::core::v1::Event as CoreEvent;
 use kube::api::{Api, ListParams};
@@ -52,7 +52,6 @@ impl Look for EventSeen {
             let config = watcher::Config::default().fields(&of_kind);
             let changes = watch(events.clone(), config)
                 .default_backoff()
-                .filter_map(|change| ready(change.ok()))
                 .boxed();
             let listing = ListParams::default().fields(&of_kind);
             let list = || {

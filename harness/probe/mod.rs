@@ -137,8 +137,8 @@ pub fn wanted(probe: &Probe) -> String {
 }
 
 /// Observes, at once and then again and again, until the future is dropped. `every` is the time
-/// from the end of one observation to the start of the next; what can be watched is, and `every`
-/// is then the period at which it is read again beside the watch.
+/// from the end of one observation to the start of the next; what can be watched is, and is read
+/// again at `every` while no watch stands, and each second beside one that does.
 ///
 /// # Errors
 /// Only the harness's own: what Kubernetes and the network answer is an observation.
@@ -169,13 +169,17 @@ where
     }
 }
 
-/// Observes by watching: each change is seen as it comes, and everything is read anew at `every`,
-/// so that a watch that has silently died is not taken for a state that stays.
-async fn listen<S, C, Fut>(
+/// How often what is watched is read anew.
+const BESIDE_WATCH: Duration = Duration::from_secs(1);
+
+/// Observes by watching: each change is seen as it comes. Everything is read anew each second, so
+/// that a watch that has silently died is not taken for a state that stays, and at `every` where it
+/// could not be read or the watch is broken.
+async fn listen<S, C, E, Fut>(
     every: Duration,
     sink: Sink<'_>,
     mut read: impl FnMut() -> Fut,
-    changes: impl Stream<Item = C>,
+    changes: impl Stream<Item = Result<C, E>>,
     apply: impl Fn(&mut S, C) -> bool,
     judge: impl Fn(&S) -> Observation,
 ) -> Result<Infallible, ClusterError>
@@ -183,6 +187,7 @@ where
     Fut: Future<Output = Result<S, String>>,
 {
     let mut changes = std::pin::pin!(changes.fuse());
+    let mut watching = false;
     loop {
         let began = Instant::now();
         let mut state = read().await;
@@ -190,14 +195,19 @@ where
             Ok(state) => judge(state),
             Err(why) => Observation::nothing(why),
         };
-        sink(Sighting { began, ended: Instant::now(), watched: false, observation });
-        let mut pause = std::pin::pin!(tokio::time::sleep(every));
+        let ended = Instant::now();
+        sink(Sighting { began, ended, watched: false, observation });
         loop {
+            let pause = if watching && state.is_ok() { every.max(BESIDE_WATCH) } else { every };
             tokio::select! {
-                () = &mut pause => break,
+                () = tokio::time::sleep_until(ended + pause) => break,
                 Some(change) = changes.next() => {
+                    watching = change.is_ok();
                     let now = Instant::now();
-                    if let Ok(state) = &mut state && apply(state, change) {
+                    if let Ok(state) = &mut state
+                        && let Ok(change) = change
+                        && apply(state, change)
+                    {
                         let observation = judge(state);
                         sink(Sighting { began: now, ended: now, watched: true, observation });
                     }
@@ -250,14 +260,18 @@ mod tests {
         Observation { holds: value > 1, saw: value.to_string() }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn changes_are_seen_as_they_come_and_everything_is_read_again() {
-        let seen = Mutex::new(Vec::new());
-        let sink = |s: Sighting| seen.lock().unwrap().push((s.watched, s.observation.saw));
-        let mut reads = vec![Ok(7), Err("gone".to_owned()), Ok(1)];
-        let changes = futures::stream::iter([2, 2, 3]).chain(futures::stream::pending());
+    /// What is seen within 2.5 s of watching at a period of 0.3 s: when, whether by the watch, what.
+    async fn seen(
+        changes: impl IntoIterator<Item = Result<u32, ()>>,
+        mut reads: Vec<Result<u32, String>>,
+    ) -> Vec<(u128, bool, String)> {
+        let (all, start) = (Mutex::new(Vec::new()), Instant::now());
+        let sink = |s: Sighting| {
+            all.lock().unwrap().push(((s.ended - start).as_millis(), s.watched, s.observation.saw));
+        };
+        let changes = futures::stream::iter(changes).chain(futures::stream::pending());
         let listening = listen(
-            Duration::from_secs(1),
+            Duration::from_millis(300),
             &sink,
             || std::future::ready(reads.pop().unwrap_or(Ok(9))),
             changes,
@@ -265,8 +279,31 @@ mod tests {
             |state| number(*state),
         );
         let _ = tokio::time::timeout(Duration::from_millis(2500), listening).await;
-        let expected = [(false, "1"), (true, "2"), (true, "3"), (false, "gone"), (false, "7")];
-        assert_eq!(*seen.lock().unwrap(), expected.map(|(w, s)| (w, s.to_owned())));
+        all.into_inner().unwrap()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn changes_are_seen_as_they_come_and_everything_is_read_again() {
+        let reads = vec![Ok(7), Err("gone".to_owned()), Ok(1)];
+        let expected = [
+            (0, false, "1"),
+            (0, true, "2"),
+            (0, true, "3"),
+            (1000, false, "gone"),
+            (1300, false, "7"),
+            (2300, false, "9"),
+        ];
+        let expected = expected.map(|(at, watched, saw)| (at, watched, saw.to_owned()));
+        assert_eq!(seen([Ok(2), Ok(2), Ok(3)], reads).await, expected);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn without_a_watch_the_period_is_kept() {
+        let times = |seen: Vec<(u128, bool, String)>| seen.iter().map(|s| s.0).collect::<Vec<_>>();
+        let every = [0, 300, 600, 900, 1200, 1500, 1800, 2100, 2400];
+        assert_eq!(times(seen([], vec![]).await), every);
+        assert_eq!(times(seen([Ok(9), Err(())], vec![]).await), every);
+        assert_eq!(times(seen([Err(()), Ok(9)], vec![]).await), [0, 1000, 2000]);
     }
 
     #[tokio::test(start_paused = true)]

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, ready};
+use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::runtime::watcher::{self, Event};
@@ -61,7 +61,6 @@ impl Look for Object {
             };
             let changes = watch(api.clone(), config)
                 .default_backoff()
-                .filter_map(|change| ready(change.ok()))
                 .boxed();
             let list = || list(self, api.clone()).boxed();
             listen(every, sink, list, changes, apply, |known| judge.observe(known)).await
