@@ -40,6 +40,9 @@ pub enum What {
         provenance: Vec<(String, String)>,
         /// Every departure from kubeadm's defaults, in words.
         departures: Vec<String>,
+        /// What each of its programs was started with: `kubelet on master-2` and its arguments.
+        #[serde(default)]
+        flags: Vec<(String, Vec<String>)>,
         /// Whether a case before this one ran on it, too.
         reused: bool,
         /// Where the logs of its components are, below the run's folder.
@@ -60,6 +63,9 @@ pub enum What {
         name: String,
         /// Its timing in words: `within 30s`.
         timing: String,
+        /// What its time is spent on, as far as that is known beforehand.
+        #[serde(default)]
+        waits: Vec<Wait>,
     },
     /// One observation of an expectation's probe. Written when what is seen changes, not each time.
     Observed {
@@ -110,6 +116,28 @@ pub enum What {
         ttd: Option<Measured>,
         /// Time to recover, if it recovered.
         ttr: Option<Measured>,
+    },
+}
+
+/// What an expectation's time is spent on, and nobody here can make faster.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Wait {
+    /// A window in which something must go on.
+    Window,
+    /// The start of a component.
+    Start {
+        /// Which.
+        of: String,
+    },
+    /// A documented timer of Kubernetes.
+    Timer {
+        /// What it is.
+        name: String,
+        /// The longest that it lasts.
+        lasts: Duration,
+        /// Where upstream says so.
+        source: String,
     },
 }
 

@@ -45,6 +45,7 @@ impl Log {
             took: Duration::from_millis(13_870),
             provenance: vec![("etcd".into(), "3.6.5 sha256:ab built with go1.25".into())],
             departures: vec!["cgroupsPerQOS: false".into()],
+            flags: vec![("etcd on master-1".into(), vec!["--name=master-1".into()])],
             reused: false,
             logs: Some("logs-0".into()),
         });
@@ -52,7 +53,7 @@ impl Log {
 
     fn expect(&mut self, id: usize, phase: Phase, name: &str, timing: &str) {
         let (name, timing) = (name.into(), timing.into());
-        self.add(What::ExpectationAdded { id, phase, name, timing });
+        self.add(What::ExpectationAdded { id, phase, name, timing, waits: vec![] });
     }
 
     fn act(&mut self, state: ActionState) {

@@ -14,6 +14,8 @@ use scenario_support::{SMALL, broken, said};
 
 #[path = "scenario/probes.rs"]
 mod probes;
+#[path = "scenario/round_trip.rs"]
+mod round_trip;
 
 const GOOD: &str = include_str!("../scenarios/stopped-apiserver.yaml");
 

@@ -12,7 +12,7 @@ use super::files::{ReportFile, narrow, read, tell};
 use super::{Failure, fetch, program, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::cluster::Provider;
-use crate::event::Event;
+use crate::event::{Event, What};
 use crate::report::{self, Live};
 use crate::run::{Chosen, Omit, Past, Session, make_folder, mend_events, read_events, remove_logs};
 use crate::scenario::{self, Addon};
@@ -150,8 +150,13 @@ impl Run {
             Provider::default().sweep().await?;
         }
         drop(sender);
-        events.extend(shown.await?);
+        let new = shown.await?;
+        let begun = new.iter().filter(|event| matches!(event.what, What::CaseStarted(_))).count();
+        events.extend(new);
         tell(&events, &folder, &self.report)?;
+        if let left @ 1.. = session.cases().saturating_sub(begun) {
+            println!("not begun: {left}");
+        }
         let code = report::exit_code(&events, self.denies_skips());
         if code == 0 && kept.is_none() {
             remove_logs(&folder)?;

@@ -50,9 +50,7 @@ impl Look for EventSeen {
                 Api::namespaced(access.kube(self.through)?, &wanted.namespace);
             let of_kind = format!("involvedObject.kind={}", wanted.kind);
             let config = watcher::Config::default().fields(&of_kind);
-            let changes = watch(events.clone(), config)
-                .default_backoff()
-                .boxed();
+            let changes = watch(events.clone(), config).default_backoff().boxed();
             let listing = ListParams::default().fields(&of_kind);
             let list = || {
                 let reading = read(events.list(&listing));

@@ -59,9 +59,7 @@ impl Look for Object {
                 None if self.labels.is_empty() => config,
                 None => config.labels(&selector(&self.labels)),
             };
-            let changes = watch(api.clone(), config)
-                .default_backoff()
-                .boxed();
+            let changes = watch(api.clone(), config).default_backoff().boxed();
             let list = || list(self, api.clone()).boxed();
             listen(every, sink, list, changes, apply, |known| judge.observe(known)).await
         })

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use crate::event::{ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdict, What};
+use super::account::{Account, Taker};
+use super::words;
+use crate::event::{ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdict, Wait, What};
 
 /// One case of a run: one scenario's variant, once. What has not happened yet is empty.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -34,6 +36,10 @@ pub struct Case {
     pub provenance: Vec<(String, String)>,
     /// Departures from kubeadm's defaults.
     pub departures: Vec<String>,
+    /// What each program was started with.
+    pub flags: Vec<(String, Vec<String>)>,
+    /// Where its time went.
+    pub account: Account,
     /// Its expectations by number.
     pub expectations: BTreeMap<usize, ExpectationRecord>,
     /// Its faults and remedies in order: name, what it does, its states in order.
@@ -59,6 +65,8 @@ pub struct ExpectationRecord {
     pub name: String,
     /// Its timing in words.
     pub timing: String,
+    /// What its time is spent on.
+    pub waits: Vec<Wait>,
     /// Whether it held when last observed, and what was seen.
     pub observed: Option<(bool, String)>,
     /// How it ended.
@@ -113,26 +121,30 @@ impl Case {
 
     /// Takes in an event of this case.
     pub fn take(&mut self, event: &Event) {
+        self.spend(event);
         self.last = event.at;
         self.index = event.case;
         match &event.what {
             What::CaseStarted(info) => {
                 self.info = Some(info.clone());
                 self.began = event.at;
+                self.account.open(event.at);
             }
             What::Phase { phase } => self.phase = Some(*phase),
             What::Progress { text } => self.progress.clone_from(text),
-            What::ClusterReady { took, provenance, departures, reused, logs } => {
+            What::ClusterReady { took, provenance, departures, flags, reused, logs } => {
                 self.cluster_ready = Some(*took);
                 self.reused = *reused;
                 self.logs.clone_from(logs);
                 self.provenance.clone_from(provenance);
                 self.departures.clone_from(departures);
+                self.flags.clone_from(flags);
             }
-            What::ExpectationAdded { id, phase, name, timing } => {
+            What::ExpectationAdded { id, phase, name, timing, waits } => {
                 let (phase, name, timing) = (*phase, name.clone(), timing.clone());
                 let (observed, outcome) = (None, None);
-                let record = ExpectationRecord { phase, name, timing, observed, outcome };
+                let waits = waits.clone();
+                let record = ExpectationRecord { phase, name, timing, waits, observed, outcome };
                 self.expectations.insert(*id, record);
             }
             What::Observed { id, holds, saw } => {
@@ -156,6 +168,25 @@ impl Case {
                 self.verdict = Some(*verdict);
                 self.reasons.clone_from(reasons);
                 (self.ttd, self.ttr) = (*ttd, *ttr);
+            }
+        }
+    }
+
+    /// Whose the time since the event before was.
+    fn spend(&mut self, event: &Event) {
+        let at = event.at;
+        match &event.what {
+            What::ClusterReady { reused: false, .. } => {
+                self.account.to(at, Taker::Start, "the cluster");
+            }
+            What::ExpectationEnded { id, outcome } => {
+                let waits = self.expectations.get(id).map(|record| record.waits.as_slice());
+                self.account.waited(at, waits.unwrap_or_default(), outcome);
+            }
+            What::CaseStarted(_) | What::Progress { .. } | What::Observed { .. } => {}
+            _ => {
+                let phase = self.phase.map_or("beginning", words::phase);
+                self.account.to(at, Taker::Own, phase);
             }
         }
     }

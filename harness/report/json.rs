@@ -83,6 +83,20 @@ struct CaseJson {
     provenance: BTreeMap<String, String>,
     /// Departures from kubeadm's defaults.
     departures: Vec<String>,
+    /// `kubelet on master-2` to its arguments.
+    flags: BTreeMap<String, Vec<String>>,
+    /// Every second of the case, none twice.
+    account: Vec<SpentJson>,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct SpentJson {
+    /// `start`, `timer`, `window` or `own work`.
+    by: &'static str,
+    #[serde(rename = "for")]
+    what: String,
+    seconds: f64,
 }
 
 #[derive(Serialize)]
@@ -155,6 +169,11 @@ pub fn json(events: &[Event]) -> serde_json::Result<String> {
 impl From<Case> for CaseJson {
     fn from(case: Case) -> Self {
         let seconds = case.took().as_secs_f64();
+        let spent = case.account.parts().map(|(taker, what, took)| {
+            let (what, seconds) = (what.to_owned(), took.as_secs_f64());
+            SpentJson { by: taker.words(), what, seconds }
+        });
+        let spent = spent.collect();
         let origin = case.info.unwrap_or_else(|| crate::event::CaseInfo {
             scenario: String::new(),
             variant: String::new(),
@@ -189,6 +208,8 @@ impl From<Case> for CaseJson {
             deaths: case.deaths.into_iter().map(DeathJson::from).collect(),
             provenance: case.provenance.into_iter().collect(),
             departures: case.departures,
+            flags: case.flags.into_iter().collect(),
+            account: spent,
         }
     }
 }

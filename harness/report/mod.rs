@@ -1,6 +1,7 @@
 //! What people and programs are told of a run: a text, `JUnit`, JSON, and a view while it goes on.
 //! Made from the events alone, so that it can be made again later.
 
+mod account;
 mod case;
 mod json;
 mod junit;
@@ -11,6 +12,7 @@ mod words;
 
 use std::io::IsTerminal;
 
+pub use account::{Account, Taker};
 pub use case::{Case, Death, ExpectationRecord, cases};
 pub use json::{SCHEMA, json};
 pub use junit::junit;

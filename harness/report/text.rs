@@ -2,9 +2,11 @@
 
 use std::fmt::Write as _;
 use std::path::Path;
+use std::time::Duration;
 
 use owo_colors::{OwoColorize, Style};
 
+use super::account::{Account, Taker};
 use super::case::{Case, cases};
 use super::repeated::repeated;
 use super::words;
@@ -32,6 +34,7 @@ pub fn text(events: &[Event], folder: Option<&Path>, colours: bool) -> String {
         }
     }
     out += &repetitions(&cases);
+    out += &account(&cases);
     let _ = writeln!(out, "\n{}", totals(&cases));
     out
 }
@@ -159,6 +162,28 @@ fn repetitions(cases: &[Case]) -> String {
     out
 }
 
+/// Whose the time of all cases was, and which timers of Kubernetes were waited for.
+fn account(cases: &[Case]) -> String {
+    let mut account = Account::default();
+    cases.iter().for_each(|case| account.add(&case.account));
+    let all: Duration = account.parts().map(|(.., took)| took).sum();
+    if all.is_zero() {
+        return String::new();
+    }
+    let mut out = format!("\nwhere the time of {} went:\n", words::cases(cases.len()));
+    for taker in [Taker::Start, Taker::Timer, Taker::Window, Taker::Own] {
+        let parts = || account.parts().filter(|(by, ..)| *by == taker);
+        let took: Duration = parts().map(|(.., took)| took).sum();
+        let percent = 100.0 * took.as_secs_f64() / all.as_secs_f64();
+        let took = words::seconds(took);
+        let _ = writeln!(out, "  {:<10}{took:>10}  {percent:3.0} %", taker.words());
+        for (_, what, took) in parts() {
+            let _ = writeln!(out, "  {:>20}  {}", words::seconds(took), words::printable(what));
+        }
+    }
+    out
+}
+
 /// Each cell as wide as its column.
 fn aligned(rows: &[[String; 6]]) -> Vec<[String; 6]> {
     let widths: [usize; 6] = std::array::from_fn(|column| {
@@ -179,9 +204,9 @@ fn totals(cases: &[Case]) -> String {
         let count = cases.iter().filter(|case| case.verdict == verdict).count();
         (count > 0).then(|| format!("{count} {}", words::verdict(verdict)))
     });
-    match cases.len() {
-        0 => "no cases".to_owned(),
-        1 => format!("1 case: {}", counted.collect::<String>()),
-        count => format!("{count} cases: {}", counted.collect::<Vec<_>>().join(", ")),
+    let counted = counted.collect::<Vec<_>>().join(", ");
+    match words::cases(cases.len()) {
+        none if cases.is_empty() => none,
+        some => format!("{some}: {counted}"),
     }
 }

@@ -5,6 +5,15 @@ use std::time::Duration;
 use super::repeated::Spread;
 use crate::event::{ActionState, Measured, Outcome, Phase, Verdict};
 
+/// `3 cases`.
+pub(super) fn cases(count: usize) -> String {
+    match count {
+        0 => "no cases".to_owned(),
+        1 => "1 case".to_owned(),
+        count => format!("{count} cases"),
+    }
+}
+
 /// `0.42 s`.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())

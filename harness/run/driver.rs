@@ -14,6 +14,7 @@ use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
+use super::flags;
 use super::journal::Journal;
 use super::log::Log;
 use super::machine::Machine;
@@ -304,14 +305,16 @@ where
                     Some(chooser) => chooser.choose(&access).await?,
                     None => (plan, Nodes::new()),
                 };
-                Ok((access, omit.left_of(plan), nodes))
+                let flags = flags::flags(&access).await?;
+                Ok((access, omit.left_of(plan), nodes, flags))
             };
             match settled.await {
-                Ok((access, plan, nodes)) => {
+                Ok((access, plan, nodes, flags)) => {
                     let stands = Stands {
                         took: start.elapsed(),
                         provenance: held.cluster.provenance(),
                         departures: held.cluster.departures(),
+                        flags,
                         reused,
                         logs: held.logs.clone(),
                         nodes,

@@ -200,6 +200,10 @@ impl Machine {
         if seen.began < *since || !left.remove(&id) || !seen.holds {
             return;
         }
+        self.already_holds(id, &seen.saw);
+    }
+
+    fn already_holds(&mut self, id: usize, saw: &str) {
         let name = &self.plan.expectations[id].name;
         let before = match self.plan.blocks[self.block].acts.first() {
             Some(Act::Revert(action)) => {
@@ -208,19 +212,37 @@ impl Machine {
             Some(Act::Inject(action)) => self.plan.actions[*action].name.clone(),
             None => "anything was changed".to_owned(),
         };
-        let reason = format!("\"{name}\" already holds before {before}: {}", seen.saw);
+        let reason = format!("\"{name}\" already holds before {before}: {saw}");
         self.findings.invalid.push(reason);
+    }
+
+    /// Whether what must not hold before the block's first change did not when it was seen last.
+    fn still_not_yet(&mut self) -> bool {
+        if self.plan.blocks[self.block].acts.is_empty() {
+            return true;
+        }
+        let not_yet = self.plan.not_yet(self.block).into_iter();
+        let early: Vec<usize> = not_yet.filter(|id| self.trackers[*id].holds()).collect();
+        for id in &early {
+            self.already_holds(*id, &self.trackers[*id].saw_latest());
+        }
+        early.is_empty()
     }
 
     fn leave_check(&mut self, now: Duration) {
         let State::Checking { since, left } = &self.state else { return };
+        let (since, left) = (*since, left.clone());
         if !self.findings.invalid.is_empty() {
             self.undo(now);
         } else if left.is_empty() {
-            self.act(now, 0);
-        } else if now >= *since + CHECK {
+            if self.still_not_yet() {
+                self.act(now, 0);
+            } else {
+                self.undo(now);
+            }
+        } else if now >= since + CHECK {
             for id in left {
-                let name = &self.plan.expectations[*id].name;
+                let name = &self.plan.expectations[id].name;
                 let reason = format!("\"{name}\" could not be observed before its cause");
                 self.findings.invalid.push(reason);
             }
@@ -276,6 +298,10 @@ impl Machine {
         let Some(in_place) = self.in_place.get_mut(&action) else { return };
         if in_place.issued.replace(now).is_none() {
             self.emit_action(action, ActionState::Issued);
+            // Looking for the node, writing the inverse down: what came true meanwhile has another cause.
+            if index == 0 && !self.still_not_yet() {
+                self.ending = self.ending.max(Ending::CutShort);
+            }
             self.cause(now, index);
         }
     }
@@ -491,7 +517,8 @@ impl Machine {
     fn introduce(&mut self) {
         for (id, planned) in self.plan.expectations.iter().enumerate() {
             let (name, timing) = (planned.name.clone(), timing_words(planned.timing));
-            let added = What::ExpectationAdded { id, phase: planned.phase, name, timing };
+            let (phase, waits) = (planned.phase, planned.waits.clone());
+            let added = What::ExpectationAdded { id, phase, name, timing, waits };
             self.out.push_back(Action::Emit(added));
         }
     }

@@ -2,6 +2,7 @@
 
 mod driver;
 mod explain;
+mod flags;
 mod folder;
 mod journal;
 mod log;

@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use crate::event::Phase;
-use crate::scenario::{Action, Expectation, Fault, Probe, Scenario, Step, Timing, Version};
+use crate::event::{Phase, Wait};
+use crate::scenario::{self, Action, Expectation, Fault, Probe, Scenario, Step, Timing, Version};
 use crate::{fault, probe};
 
 /// What one variant of a scenario does.
@@ -35,6 +35,8 @@ pub struct Planned {
     pub every: std::time::Duration,
     /// What is wanted, in words.
     pub wanted: String,
+    /// What its time is spent on.
+    pub waits: Vec<Wait>,
 }
 
 /// A fault or remedy of a plan.
@@ -131,6 +133,7 @@ impl Plan {
             timing: expectation.timing,
             every: expectation.every,
             wanted: probe::wanted(&expectation.probe),
+            waits: waits(expectation),
         }));
         start..self.expectations.len()
     }
@@ -219,6 +222,16 @@ impl Plan {
     fn is_fault(&self, act: Act) -> bool {
         matches!(act, Act::Inject(action) if !self.actions[action].remedy)
     }
+}
+
+/// What an expectation's time is spent on: what the file says, then its window.
+fn waits(expectation: &Expectation) -> Vec<Wait> {
+    let said = expectation.waits_for.iter().cloned().map(|wait| match wait {
+        scenario::Wait::Timer { name, lasts, source } => Wait::Timer { name, lasts, source },
+        scenario::Wait::Start(of) => Wait::Start { of },
+    });
+    let window = matches!(expectation.timing, Timing::Throughout { .. }).then_some(Wait::Window);
+    said.chain(window).collect()
 }
 
 /// An expectation's timing in words: `within 30s, stable for 3s`.

@@ -155,6 +155,11 @@ impl Session {
         !self.due().is_empty()
     }
 
+    /// How many cases there are, those that are skipped included.
+    pub fn cases(&self) -> usize {
+        self.jobs().len()
+    }
+
     /// Says of each case that is skipped why.
     ///
     /// # Errors

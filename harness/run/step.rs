@@ -16,6 +16,8 @@ pub struct Stands {
     pub provenance: Vec<(String, String)>,
     /// See [`What::ClusterReady`].
     pub departures: Vec<String>,
+    /// See [`What::ClusterReady`].
+    pub flags: Vec<(String, Vec<String>)>,
     /// Whether a case before this one ran on it.
     pub reused: bool,
     /// See [`What::ClusterReady`].

@@ -59,6 +59,8 @@ pub struct Tracker {
     previous: Option<Duration>,
     /// What it was judged by.
     last: Option<(bool, String)>,
+    /// When the observation that it was judged by ended.
+    last_ended: Option<Duration>,
     /// What was seen last, also after its end.
     latest: Option<(bool, String)>,
 }
@@ -66,8 +68,9 @@ pub struct Tracker {
 impl Tracker {
     /// An expectation whose cause was not issued yet.
     pub fn new(timing: Timing, wanted: String) -> Self {
-        let (previous, last, latest) = (None, None, None);
-        Self { timing, wanted, state: State::Unarmed, previous, last, latest }
+        let state = State::Unarmed;
+        let (previous, last, last_ended, latest) = (None, None, None, None);
+        Self { timing, wanted, state, previous, last, last_ended, latest }
     }
 
     /// Whether time runs in a window that opens with the step rather than with the cause.
@@ -139,6 +142,16 @@ impl Tracker {
         self.last.as_ref().map_or_else(|| "nothing yet".to_owned(), |(_, saw)| saw.clone())
     }
 
+    /// What was seen last, and how long before `end` if that is worth a word.
+    fn saw_before(&self, end: Duration) -> String {
+        match self.last_ended.map(|ended| end.saturating_sub(ended)) {
+            Some(age) if age > Duration::from_secs(1) => {
+                format!("{} ({:.1} s before the deadline)", self.saw(), age.as_secs_f64())
+            }
+            _ => self.saw(),
+        }
+    }
+
     /// How it ended; `after` is the measured time of a `within` that was met.
     pub fn outcome(&self, after: Option<Measured>) -> Option<Outcome> {
         match &self.state {
@@ -162,6 +175,7 @@ impl Tracker {
         self.latest.clone_from(&now);
         if !self.is_over() {
             self.last = now;
+            self.last_ended = Some(seen.ended);
         }
         match (&mut self.state, self.timing) {
             (State::Within { from, held }, Timing::Within { deadline, stable_for }) => {
@@ -212,7 +226,7 @@ impl Tracker {
                 self.saw()
             )),
             State::Throughout { .. } => State::Met(None),
-            _ => State::Failed(self.saw()),
+            _ => State::Failed(self.saw_before(end)),
         };
     }
 
@@ -335,7 +349,8 @@ mod tests {
         else {
             panic!("it did not fail");
         };
-        assert_eq!((wanted.as_str(), saw.as_str()), ("it, within 10s", "false at 105s"));
+        let seen = "false at 105s (5.0 s before the deadline)";
+        assert_eq!((wanted.as_str(), saw.as_str()), ("it, within 10s", seen));
     }
 
     #[test]

@@ -11,6 +11,7 @@ use super::problem::Finding;
 use super::read::{Fields, Read, Reader, nearest};
 use super::tree::{Node, Value};
 use super::versions::versions;
+use super::waits::waits;
 use super::{
     Action, ClusterNeeds, Expectation, NamedNode, Revert, Scenario, Setting, Step, Timing, choices,
 };
@@ -261,6 +262,7 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
     });
     let every = every.or_else(|| probe.as_ref().map(probe::period));
     let timing = timing(reader, &mut fields, every);
+    let waits_for = fields.optional(reader, "waitsFor", waits).unwrap_or_default();
     if probe.as_ref().is_some_and(probe::is_momentary) {
         for (name, node) in ["stableFor", "throughout"].map(|name| (name, fields.get(name))) {
             let Some(node) = node else { continue };
@@ -270,7 +272,8 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
         }
     }
     fields.end(reader);
-    Some(Expectation { name: name?, only, versions, probe: probe?, timing: timing?, every: every? })
+    let (name, probe, timing, every) = (name?, probe?, timing?, every?);
+    Some(Expectation { name, only, versions, probe, timing, every, waits_for })
 }
 
 /// Reads `within` with `stableFor`, or `throughout` with `after`.

@@ -19,6 +19,7 @@ mod read;
 mod tree;
 mod types;
 mod versions;
+mod waits;
 
 pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
@@ -29,6 +30,7 @@ pub use probe::*;
 pub use problem::{LoadError, Problem};
 pub use types::*;
 pub use versions::{Version, VersionRange, Versions};
+pub use waits::Wait;
 
 use problem::Finding;
 use read::Reader;

@@ -10,7 +10,7 @@ use super::fault::{
     Traffic,
 };
 use super::probe::{EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Writes, Written};
-use super::{Addon, NamedNode, Version, Versions};
+use super::{Addon, NamedNode, Version, Versions, Wait};
 
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
 /// observe and mend it.
@@ -273,6 +273,8 @@ pub struct Expectation {
     pub timing: Timing,
     /// Time from the end of one observation to the start of the next, where the probe polls.
     pub every: Duration,
+    /// What Kubernetes spends the time on until then.
+    pub waits_for: Vec<Wait>,
 }
 
 impl Expectation {

@@ -18,7 +18,7 @@ pub(super) fn expect(name: &str, timing: Timing) -> Expectation {
     let health = Health { apiserver, path: "/readyz".into(), is: HealthState::Ok, check: None };
     let (only, versions) = (Only::All, Versions::All);
     let (probe, every) = (Probe::Health(health), secs(1));
-    Expectation { name: name.into(), only, versions, probe, timing, every }
+    Expectation { name: name.into(), only, versions, probe, timing, every, waits_for: vec![] }
 }
 
 pub(super) fn within(name: &str) -> Expectation {
@@ -140,7 +140,8 @@ impl Sim {
         let plan = self.machine.plan().clone();
         let (provenance, departures, logs, nodes) = (vec![], vec![], None, Nodes::new());
         let took = self.now;
-        let stands = Stands { took, provenance, departures, reused, logs, nodes, plan };
+        let flags = vec![];
+        let stands = Stands { took, provenance, departures, flags, reused, logs, nodes, plan };
         self.tell(Input::ClusterReady(Box::new(stands)));
     }
 

@@ -22,8 +22,8 @@ impl Machine {
         if self.state != State::Provision {
             return;
         }
-        let Stands { took, provenance, departures, reused, logs, nodes, plan } = stands;
-        self.emit(What::ClusterReady { took, provenance, departures, reused, logs });
+        let Stands { took, provenance, departures, flags, reused, logs, nodes, plan } = stands;
+        self.emit(What::ClusterReady { took, provenance, departures, flags, reused, logs });
         if !nodes.is_empty() {
             let named = |(name, node): (String, NodeRef)| (name, node.to_string());
             self.emit(What::NodesChosen { nodes: nodes.into_iter().map(named).collect() });

@@ -13,7 +13,8 @@
 //! 4. One clock: `deadlines_count_from_the_issue…`, `times_count_from_the_last…`,
 //!    `a_case_passes_with_everything…` (uncertainty, resolution), `the_resolution_is…` (tracker).
 //! 5. Nothing for nothing: `a_detection_that_already_holds…`, `a_recovery_that_already_holds…`,
-//!    `the_check_reaches…`, `the_steady_state_holds_only_when_all…`, `no_pass_for_nothing`;
+//!    `the_check_reaches…`, `a_detection_that_comes_true…` (2),
+//!    `the_steady_state_holds_only_when_all…`, `no_pass_for_nothing`;
 //!    `without_its_fault_each_detection_fails…` and e2e `…_with_only_the_proof`; a share's bounds (tally).
 //! 6. Each apiserver by itself: e2e `stopped-apiserver`, in which one refuses, the balancer does not.
 //! 7. Non-recovery is expected: `a_throughout_that_breaks…`; e2e `master-count-sigkill`.
@@ -69,6 +70,30 @@ fn a_detection_that_already_holds_before_the_fault_is_invalid() {
     sim.see(2, true); // `throughout`: exempt.
     assert!(!sim.wants(&Action::Inject(0)), "not before each `within` was observed");
     sim.see(1, true);
+    assert!(!sim.wants(&Action::Inject(0)));
+    assert_ends(&mut sim, Verdict::Invalid, "\"seen\" already holds before a");
+}
+
+#[test]
+fn a_detection_that_comes_true_before_the_fault_is_issued_is_invalid() {
+    let mut sim = Sim::steady(simple());
+    sim.see(1, false);
+    assert!(sim.wants(&Action::Inject(0)));
+    sim.see(1, true);
+    sim.tell(Input::Issued(0));
+    sim.tell(Input::Proven(0, vec![]));
+    assert_ends(&mut sim, Verdict::Invalid, "\"seen\" already holds before a");
+    assert_eq!(sim.reverts(), [0]);
+}
+
+#[test]
+fn a_detection_that_comes_true_while_others_are_checked_is_invalid() {
+    let detect = Step::Detect(vec![within("seen"), within("slow")]);
+    let mut sim =
+        Sim::steady(plan(vec![within("steady")], vec![Step::Inject(change("a")), detect]));
+    sim.see(1, false);
+    sim.see(1, true);
+    sim.see(2, false);
     assert!(!sim.wants(&Action::Inject(0)));
     assert_ends(&mut sim, Verdict::Invalid, "\"seen\" already holds before a");
 }
@@ -155,7 +180,7 @@ fn a_failure_keeps_what_was_wanted_and_last_seen_and_its_step_goes_on_to_its_end
     let Some(Outcome::Failed { wanted, saw }) = sim.outcome(1) else { panic!("not failed") };
     assert_eq!(
         (wanted.as_str(), saw.as_str()),
-        ("/readyz of master-1 is 200, within 10s", "false")
+        ("/readyz of master-1 is 200, within 10s", "false (7.0 s before the deadline)")
     );
     assert!(matches!(sim.outcome(2), Some(Outcome::Met { after: None, .. })));
     sim.tell(Input::Proven(0, vec![]));
