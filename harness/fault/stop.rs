@@ -240,21 +240,33 @@ mod tests {
 
     use super::*;
 
-    /// A process under a name that no other process on the machine has.
-    fn named(name: &str) -> Child {
-        let start = format!("exec -a {name} sleep 4242");
-        Process::new("bash").args(["-c", &start]).spawn().unwrap()
+    /// A process under a name that no other process on the machine has. It ends with the test,
+    /// however that ends.
+    struct Named(Child);
+
+    impl Named {
+        fn new(name: &str) -> Self {
+            let start = format!("exec -a {name} sleep 4242");
+            Self(Process::new("bash").args(["-c", &start]).spawn().unwrap())
+        }
+
+        fn state(&self) -> String {
+            let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.0.id())).unwrap();
+            stat.rsplit(") ").next().unwrap().chars().take(1).collect()
+        }
+    }
+
+    impl Drop for Named {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
     }
 
     fn sh(script: &str, arguments: &[&str]) -> (bool, String) {
         let output =
             Process::new("sh").args(["-c", script, "sh"]).args(arguments).output().unwrap();
         (output.status.success(), String::from_utf8_lossy(&output.stdout).trim().to_owned())
-    }
-
-    fn state(child: &Child) -> String {
-        let stat = std::fs::read_to_string(format!("/proc/{}/stat", child.id())).unwrap();
-        stat.rsplit(") ").next().unwrap().chars().take(1).collect()
     }
 
     /// Until the shell has become what it is to be.
@@ -273,26 +285,24 @@ mod tests {
         std::fs::write(&manifest, "pod").unwrap();
         let names = [format!("outage-kubelet-{id}"), format!("outage-component-{id}")];
         let [kubelet_pattern, component_pattern] = names.each_ref().map(|name| pattern(name));
-        let [mut kubelet, mut component] = names.each_ref().map(|name| named(name));
+        let [kubelet, mut component] = names.each_ref().map(|name| Named::new(name));
         appears(&kubelet_pattern);
         appears(&component_pattern);
 
         let places = [manifest.as_str(), &held, &kubelet_pattern];
         assert!(!sh(HELD, &places).0, "nothing is held at first");
         assert!(sh(HOLD, &places).0);
-        assert_eq!(state(&kubelet), "T");
+        assert_eq!(kubelet.state(), "T");
         assert!(sh(HELD, &places).0);
         assert!(sh(SIGNAL, &[&component_pattern, "KILL", "100", &kubelet_pattern]).0);
-        assert_eq!(state(&component), "Z");
-        assert_eq!(state(&kubelet), "S", "the kubelet goes on");
+        assert_eq!(component.state(), "Z");
+        assert_ne!(kubelet.state(), "T", "the kubelet goes on");
 
         // Reverted twice, the second time with nothing to do; the hash is that of `pod`.
         let hash = sh("printf pod | sha256sum | cut -d ' ' -f 1", &[]).1;
-        component.wait().unwrap();
+        component.0.wait().unwrap();
         let places = [manifest.as_str(), &held, &kubelet_pattern, &component_pattern];
         let released = [sh(RELEASE, &places), sh(RELEASE, &places)];
-        kubelet.kill().unwrap();
-        kubelet.wait().unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         assert_eq!(released, [(true, hash.clone()), (true, hash)]);
     }
