@@ -7,7 +7,7 @@ mod scenario_support;
 use std::fmt::Write as _;
 
 use outage::run::explain;
-use outage::scenario::{Fault, Step, choices, load, load_with};
+use outage::scenario::{Fault, NodeRef, Step, choices, load, load_with, named_in};
 use scenario_support::{broken, said};
 
 #[test]
@@ -85,6 +85,38 @@ fn named_nodes_are_read_as_the_nodes_that_were_chosen() {
         let Step::Inject(action) = &scenario.steps[0] else { panic!() };
         assert!(matches!(&action.fault, Fault::Stop(stop) if stop.on == [peer]));
     }
+}
+
+/// The same in two variants.
+fn in_variants(nodes: &str) -> String {
+    naming(nodes, "{node: lost}").replace("  nodes:", "  variants: [a, b]\n  nodes:")
+}
+
+#[test]
+fn a_name_may_be_another_node_in_each_variant() {
+    let text = in_variants(
+        "{lost: [{only: [a], leads: etcd}, {only: [b], notLeads: etcd}], \
+         peer: {any: masters, not: lost}}",
+    );
+    let scenario = load("my.yaml", text.as_bytes()).unwrap();
+    let leader = Some(NodeRef::Master(2));
+    let of = |variant| choices(&named_in(&scenario.nodes, variant), 3, 1, leader);
+    let lost = |variant| of(variant).iter().map(|nodes| nodes["lost"]).collect::<Vec<_>>();
+    assert_eq!(lost("a"), [NodeRef::Master(2); 2]);
+    assert_eq!(lost("b"), [1, 1, 3, 3].map(NodeRef::Master));
+    let mut out = explain(&scenario, &[0, 1], [1, 34, 4]).unwrap();
+    out = out.lines().filter(|line| line.contains("lost")).collect::<Vec<_>>().join("\n") + "\n\n";
+    for nodes in [
+        "{lost: {only: [a], leads: etcd}}",
+        "{lost: [{only: [a], leads: etcd}, {any: masters}]}",
+        "{lost: [{only: [c], leads: etcd}]}",
+        "{lost: []}",
+        "{lost: {any: masters}, peer: [{only: [a], any: masters}, {only: [b], leads: etcd}], \
+         third: {leads: etcd, not: peer}}",
+    ] {
+        let _ = writeln!(out, "# {nodes}\n{}", said(in_variants(nodes)));
+    }
+    insta::assert_snapshot!(out);
 }
 
 #[test]

@@ -23,7 +23,7 @@ use super::serving::{self, Reply};
 use super::{Issued, Primitive, Proof, all, each, manifest, nodes, record, recorded};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command};
-use crate::scenario::{NodeRef, Program, Signal, Stop};
+use crate::scenario::{Component, NodeRef, Program, Signal, Stop};
 
 /// How long a process may take from SIGTERM to its end.
 const GRACE: Duration = Duration::from_secs(20);
@@ -35,6 +35,18 @@ const DEATH: Duration = Duration::from_secs(30);
 /// The kubelet sees the manifest by inotify, at the latest when it lists its folder again
 /// (`fileCheckFrequency`, 20 s), and waits for the old pod's end before it starts the new one.
 const RETURN: Duration = Duration::from_secs(90);
+
+/// The same for etcd. While a manifest is away, the kubelet deletes the pod's mirror in every
+/// housekeeping (2 s), in the one loop in which it also takes manifests up. An apiserver that has no
+/// etcd answers the deletion after 34 s (`requestTimeoutUpperBound`); then the loop takes what is
+/// ready at random, the manifest or the next housekeeping. So the manifest waits for 34 s, with even
+/// chances for 34 s more, and so on, until the apiserver's liveness probe has failed for long enough
+/// (seen 125 to 170 s after the stop) and deletions are refused at once: measured 12 to 125 s.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kubelet.go> (`syncLoopIteration`)
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kubelet_pods.go>
+/// (`HandlePodCleanups`)
+/// <https://github.com/kubernetes/apiserver/blob/v0.34.4/pkg/endpoints/handlers/rest.go>
+const RETURN_OF_ETCD: Duration = Duration::from_secs(240);
 
 /// What was before on one node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -101,6 +113,11 @@ impl Stop {
     fn places(&self) -> [String; 3] {
         let held = format!("/etc/kubernetes/{}.yaml.outage-held", self.component.name());
         [manifest::path(self.component), held, pattern("kubelet")]
+    }
+
+    /// How long it may take from the manifest's return to the process.
+    fn returns_within(&self) -> Duration {
+        if self.component == Component::Etcd { RETURN_OF_ETCD } else { RETURN }
     }
 
     async fn sha256(&self, on: NodeRef, access: &Access) -> Result<Before, ClusterError> {
@@ -173,7 +190,7 @@ impl Stop {
             let context = format!("the manifest of {what} on {on} is {found}, was {wanted}");
             return Err(ClusterError::new(context));
         }
-        until(RETURN, || async {
+        until(self.returns_within(), || async {
             let back = !running(&**node, what).await?.is_empty();
             Ok((!back).then(|| format!("{what} does not run again on {on}")))
         })
@@ -188,14 +205,15 @@ impl Primitive for Stop {
     }
 
     fn limit(&self) -> Duration {
-        DEATH + RETURN
+        DEATH + self.returns_within()
     }
 
     /// The kubelet takes the pod apart with its manifest, and counts no restart of one that comes
     /// back: of five stops of an apiserver within four minutes on one cluster (1.34.4), the last was
-    /// as soon ready again as the first.
+    /// as soon ready again as the first. But the apiserver beside a stopped etcd is restarted by its
+    /// kubelet, which remembers that in its back-off.
     fn spends(&self) -> bool {
-        false
+        self.component == Component::Etcd
     }
 
     fn before<'a>(
@@ -273,6 +291,16 @@ mod tests {
     fn appears(pattern: &str) {
         let once = r#"n=500; until pgrep -f "$1" || [ $n = 0 ]; do n=$((n-1)); sleep 0.02; done"#;
         assert_ne!(sh(once, &[pattern]).1, "");
+    }
+
+    #[test]
+    fn etcd_may_take_longer_to_return_and_leaves_a_back_off_behind() {
+        let stop = |component| Stop { component, on: vec![], signal: Signal::Kill };
+        let [etcd, apiserver] = [Component::Etcd, Component::KubeApiserver].map(stop);
+        assert!(etcd.spends() && !apiserver.spends());
+        // Six times in a row the next housekeeping, each until the apiserver gives up.
+        assert!(etcd.limit() > Duration::from_secs(34) * 7);
+        assert!(apiserver.limit() < etcd.limit());
     }
 
     #[test]

@@ -15,7 +15,7 @@ use serde_json::{Value, json};
 use super::{Concerned, Look, Observation, Sink, kind, listen, read, revision};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
-use crate::scenario::{Expression, Object};
+use crate::scenario::{Expression, NodeRef, Nodes, Object};
 
 impl Look for Object {
     fn wanted(&self) -> String {
@@ -107,11 +107,18 @@ fn apply(known: &mut Known, change: Event<DynamicObject>) -> bool {
     }
 }
 
+/// The names of nodes in Kubernetes by what a scenario calls these nodes.
+fn called(named: &Nodes, names: &BTreeMap<NodeRef, Value>) -> Value {
+    let own = named.iter().filter_map(|(own, node)| Some((own.clone(), names.get(node)?.clone())));
+    let by_number = names.iter().map(|(node, name)| (node.to_string(), name.clone()));
+    Value::Object(own.chain(by_number).collect())
+}
+
 /// What judges what is known.
 struct Judge<'a> {
     probe: &'a Object,
     expression: Expression,
-    /// From `master-1` to the node's name in Kubernetes.
+    /// From `master-1`, and from the scenario's names, to the node's name in Kubernetes.
     nodes: Value,
 }
 
@@ -120,8 +127,8 @@ impl<'a> Judge<'a> {
         let expression = Expression::new(&probe.cel)
             .map_err(|why| ClusterError::new(format!("the expression {}: {why}", probe.cel)))?;
         let nodes = access.cluster().nodes().iter();
-        let nodes = nodes.map(|node| (node.id().to_string(), json!(node.name()))).collect();
-        Ok(Self { probe, expression, nodes: Value::Object(nodes) })
+        let names = nodes.map(|node| (node.id(), json!(node.name()))).collect();
+        Ok(Self { probe, expression, nodes: called(&probe.named, &names) })
     }
 
     fn observe(&self, known: &Known) -> Observation {
@@ -166,7 +173,6 @@ fn listed(known: &Known) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::NodeRef;
 
     fn object(name: &str, revision: u32, spec: &Value) -> DynamicObject {
         serde_json::from_value(json!({
@@ -188,11 +194,21 @@ mod tests {
             name: name.map(Into::into),
             labels: BTreeMap::new(),
             cel: cel.into(),
+            named: Nodes::new(),
             through: NodeRef::Master(1),
         };
         let expression = Expression::new(cel).unwrap();
         let judge = Judge { probe: &probe, expression, nodes: json!({"master-1": "kind-a"}) };
         judge.observe(&known(objects))
+    }
+
+    #[test]
+    fn nodes_are_called_by_number_and_as_the_scenario_calls_them() {
+        let names = [1, 2].map(|n| (NodeRef::Master(n), json!(format!("kind-{n}")))).into();
+        let own =
+            [("lost".to_owned(), NodeRef::Master(2)), ("gone".to_owned(), NodeRef::Worker(1))];
+        let called = called(&own.into(), &names);
+        assert_eq!(called, json!({"master-1": "kind-1", "master-2": "kind-2", "lost": "kind-2"}));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::plan::{Act, Plan, PlanError, timing_words};
 use crate::event::Phase;
-use crate::scenario::{Scenario, Timing, Version, choices, node_words};
+use crate::scenario::{Only, Scenario, Timing, Version, choices, named_in, node_words};
 
 /// Tells the given variants as they would be carried out on this version of Kubernetes.
 ///
@@ -59,9 +59,16 @@ fn cluster(out: &mut String, scenario: &Scenario, version: Version) {
         let _ = writeln!(out, "On {major}.{minor}.{patch} it is skipped");
     }
     for node in &scenario.nodes {
-        let _ = writeln!(out, "  {} is {node}", node.name);
+        let only = match &node.only {
+            Only::These(variants) => format!(" ({})", variants.join(", ")),
+            Only::All => String::new(),
+        };
+        let _ = writeln!(out, "  {} is {node}{only}", node.name);
     }
-    if let Some(nodes) = choices(&scenario.nodes, masters, workers, None).first()
+    // The file was read with the first choice of the first variant.
+    let first = scenario.variants.first().map_or("", String::as_str);
+    let named = named_in(&scenario.nodes, first);
+    if let Some(nodes) = choices(&named, masters, workers, None).first()
         && !nodes.is_empty()
     {
         let _ = writeln!(out, "  Told here as if {}", node_words(nodes));

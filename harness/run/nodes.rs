@@ -40,7 +40,7 @@ pub struct Chooser {
     pub variant: String,
     /// The version of Kubernetes to plan for.
     pub version: Version,
-    /// The names.
+    /// What is said of the names in this variant.
     pub named: Vec<NamedNode>,
     /// Decides between several choices; see [`draw`].
     pub draw: u64,

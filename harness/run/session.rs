@@ -24,7 +24,7 @@ use crate::assets::{Assets, KubernetesVersion, Progress};
 use crate::cluster::{Cluster, ClusterError, ClusterOptions, Provider};
 use crate::event::{CaseInfo, Event, Verdict, What};
 use crate::fault;
-use crate::scenario::{Component, Scenario, Version};
+use crate::scenario::{Component, Scenario, Version, named_in};
 
 /// A scenario with the file that it was read from.
 #[derive(Debug, Clone)]
@@ -283,13 +283,13 @@ impl Session {
         let info = self.info(job.chosen, job.variant, job.repetition);
         let plan = self.plan(job)?;
         let chosen = &self.chosen[job.chosen];
-        let named = &chosen.scenario.nodes;
+        let named = named_in(&chosen.scenario.nodes, &info.variant);
         let chooser = (!named.is_empty()).then(|| Chooser {
             file: chosen.file.clone(),
             text: Arc::clone(&chosen.text),
             variant: info.variant.clone(),
             version: numbers(self.kubernetes),
-            named: named.clone(),
+            named,
             draw: draw(&info),
         });
         let as_new = !self.fresh && !plan.actions.iter().any(|action| fault::spends(&action.fault));

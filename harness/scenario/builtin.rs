@@ -27,6 +27,7 @@ macro_rules! builtin {
 pub const BUILTIN: &[Builtin] = &[
     builtin!("container-name-taken"),
     builtin!("dead-metrics-server"),
+    builtin!("etcd-member-down"),
     builtin!("master-lost"),
     builtin!("restart-behind-a-blackhole"),
     builtin!("stopped-apiserver"),

@@ -1,5 +1,6 @@
 //! Reading a whole file: what stands around faults and probes.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use super::addon::addons;
@@ -13,7 +14,8 @@ use super::tree::{Node, Value};
 use super::versions::versions;
 use super::waits::waits;
 use super::{
-    Action, ClusterNeeds, Expectation, NamedNode, Revert, Scenario, Setting, Step, Timing, choices,
+    Action, ClusterNeeds, Expectation, NamedNode, Nodes, Revert, Scenario, Setting, Step, Timing,
+    choices, named_in,
 };
 
 const API_VERSION: &str = "outage/v1alpha1";
@@ -137,12 +139,22 @@ fn named_nodes(reader: &mut Reader, fields: &mut Fields) -> Option<Vec<NamedNode
     let node = fields.get("nodes");
     let named = node.map_or(Some(vec![]), |node| nodes::named(reader, node))?;
     if reader.nodes.is_none() {
-        reader.choices = choices(&named, reader.masters?, reader.workers?, None);
-        reader.nodes = reader.choices.first().cloned();
-        if reader.nodes.is_none() {
-            let help = "allow more nodes, or set `spec.cluster.masters` and `workers`";
-            return reader.wrong(node?, "no nodes of the cluster can have all these names", help);
+        let (masters, workers) = (reader.masters?, reader.workers?);
+        let mut all = vec![];
+        for variant in reader.variants.clone()? {
+            let of_variant = choices(&named_in(&named, &variant), masters, workers, None);
+            if of_variant.is_empty() {
+                let help = "allow more nodes, or set `spec.cluster.masters` and `workers`";
+                let message = "no nodes of the cluster can have all these names";
+                return reader.wrong(node?, message, help);
+            }
+            all.extend(of_variant);
         }
+        // The same nodes may do for several variants.
+        let mut seen = BTreeSet::<Nodes>::new();
+        all.retain(|nodes| seen.insert(nodes.clone()));
+        reader.choices = all;
+        reader.nodes = reader.choices.first().cloned();
     }
     Some(named)
 }

@@ -25,7 +25,7 @@ pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
 pub use expression::Expression;
 pub use fault::*;
-pub use nodes::{NamedNode, Nodes, Pick, choices, needs_leader, words as node_words};
+pub use nodes::{NamedNode, Nodes, Pick, choices, named_in, needs_leader, words as node_words};
 pub use probe::*;
 pub use problem::{LoadError, Problem};
 pub use types::*;

@@ -2,16 +2,17 @@
 //!
 //! A name can stand wherever a node can. Which node it is comes out when the cluster stands; the
 //! file is then read once more with these nodes, so that nobody else ever sees a name. So that this
-//! reading can't fail, every choice that could come out is tried when the file is loaded.
+//! reading can't fail, every choice that could come out is tried when the file is loaded. A name may
+//! stand for another node in another variant, but it stands for one in each.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-use super::NodeRef;
 use super::problem::Finding;
 use super::read::{Fields, Reader, is_label};
-use super::tree::{Node, Value};
+use super::tree::{Entry, Node, Value};
+use super::{NodeRef, Only};
 
 /// Each name with its node.
 pub type Nodes = BTreeMap<String, NodeRef>;
@@ -24,6 +25,8 @@ const MOST: usize = 4;
 pub struct NamedNode {
     /// The name.
     pub name: String,
+    /// The variants in which this is said of it; there is one saying for each variant.
+    pub only: Only,
     /// Which nodes it may be.
     pub pick: Pick,
     /// Names of other nodes that it must not be.
@@ -59,12 +62,17 @@ impl std::fmt::Display for NamedNode {
     }
 }
 
+/// What is said of the names in one variant.
+pub fn named_in(named: &[NamedNode], variant: &str) -> Vec<NamedNode> {
+    named.iter().filter(|node| node.only.covers(variant)).cloned().collect()
+}
+
 /// Whether somebody must look which master leads etcd.
 pub fn needs_leader(named: &[NamedNode]) -> bool {
     named.iter().any(|node| matches!(node.pick, Pick::LeadsEtcd | Pick::FollowsEtcd))
 }
 
-/// Every choice of nodes that meets what the names ask for, in a fixed order. Without a `leader`
+/// Every choice of nodes that meets what the names of one variant ask for, in a fixed order. Without a `leader`
 /// any master may lead etcd.
 pub fn choices(
     named: &[NamedNode],
@@ -135,9 +143,33 @@ pub(super) fn named(reader: &mut Reader, node: &Node) -> Option<Vec<NamedNode>> 
             let help = "write lower-case letters, digits and dashes";
             reader.report(Finding::new(entry.key_span, message).help(help));
         }
-        named.extend(one(reader, &entry.value, &entry.key, &names));
+        let sayings = match &entry.value.value {
+            Value::List(items) => items.as_slice(),
+            _ => std::slice::from_ref(&entry.value),
+        };
+        let said: Vec<_> =
+            sayings.iter().filter_map(|item| one(reader, item, &entry.key, &names)).collect();
+        if reader.found() == found {
+            said_once(reader, entry, &said);
+        }
+        named.extend(said);
     }
     (reader.found() == found).then_some(named)
+}
+
+/// Checks that each variant knows in just one way which node a name is.
+fn said_once(reader: &mut Reader, entry: &Entry, said: &[NamedNode]) {
+    for variant in reader.variants.clone().unwrap_or_default() {
+        let how = match said.iter().filter(|node| node.only.covers(&variant)).count() {
+            0 => "not said",
+            1 => continue,
+            _ => "said more than once",
+        };
+        let message = format!("it is {how} which node `{}` is in {variant}", entry.key);
+        let help = "write a list with one item for each variant, such as \
+                    `- {only: [a], leads: etcd}`";
+        reader.report(Finding::new(entry.key_span, message).help(help));
+    }
 }
 
 fn one(reader: &mut Reader, node: &Node, name: &str, names: &[&str]) -> Option<NamedNode> {
@@ -145,6 +177,7 @@ fn one(reader: &mut Reader, node: &Node, name: &str, names: &[&str]) -> Option<N
     const ROLES: [(&str, Pick); 2] = [("masters", Pick::AnyMaster), ("workers", Pick::AnyWorker)];
     let mut fields = Fields::of(reader, node, "a named node")?;
     let [leads, follows, any] = ["leads", "notLeads", "any"].map(|field| fields.get(field));
+    let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
     let not = fields.get("not");
     let pick = match (leads, follows, any) {
         (Some(node), None, None) => reader.word(node, &ETCD).map(|()| Pick::LeadsEtcd),
@@ -162,7 +195,7 @@ fn one(reader: &mut Reader, node: &Node, name: &str, names: &[&str]) -> Option<N
         Some(node) => others(reader, node, name, names),
     };
     fields.end(reader);
-    Some(NamedNode { name: name.to_owned(), pick: pick?, not: not? })
+    Some(NamedNode { name: name.to_owned(), only, pick: pick?, not: not? })
 }
 
 /// Reads the names of other nodes: one, or a list.
@@ -187,7 +220,8 @@ mod tests {
     use super::*;
 
     fn node(name: &str, pick: Pick, not: &[&str]) -> NamedNode {
-        NamedNode { name: name.into(), pick, not: not.iter().map(ToString::to_string).collect() }
+        let not = not.iter().map(ToString::to_string).collect();
+        NamedNode { name: name.into(), only: Only::default(), pick, not }
     }
 
     #[test]

@@ -19,7 +19,7 @@ use super::super::expression::Expression;
 use super::super::problem::Finding;
 use super::super::read::{Fields, Reader};
 use super::super::tree::{Node, Value};
-use super::super::{NodeRef, Probe};
+use super::super::{NodeRef, Nodes, Probe};
 
 /// See [`Probe::Object`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -36,8 +36,11 @@ pub struct Object {
     /// Labels that the objects have.
     pub labels: BTreeMap<String, String>,
     /// A CEL expression over `object` (`null` if there is none) or `objects`, and over `nodes`, a
-    /// map from `master-1` to the node's name in Kubernetes.
+    /// map from `master-1`, and from the scenario's own names of nodes, to the node's name in
+    /// Kubernetes.
     pub cel: String,
+    /// The scenario's own names of nodes.
+    pub named: Nodes,
     /// The apiserver that is asked, directly.
     pub through: NodeRef,
 }
@@ -67,6 +70,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         name,
         labels,
         cel: cel?,
+        named: reader.nodes.clone().unwrap_or_default(),
         through: through?,
     }))
 }
