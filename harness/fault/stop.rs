@@ -37,11 +37,12 @@ const DEATH: Duration = Duration::from_secs(30);
 const RETURN: Duration = Duration::from_secs(90);
 
 /// The same for etcd. While a manifest is away, the kubelet deletes the pod's mirror in every
-/// housekeeping (2 s), in the one loop in which it also takes manifests up. An apiserver that has no
-/// etcd answers the deletion after 34 s (`requestTimeoutUpperBound`); then the loop takes what is
-/// ready at random, the manifest or the next housekeeping. So the manifest waits for 34 s, with even
-/// chances for 34 s more, and so on, until the apiserver's liveness probe has failed for long enough
-/// (seen 125 to 170 s after the stop) and deletions are refused at once: measured 12 to 125 s.
+/// housekeeping (2 s), in the one loop in which it also takes manifests up. It asks its own apiserver
+/// since 1.33 (kubeadm's `ControlPlaneKubeletLocalMode`), and one that has no etcd answers the
+/// deletion after 34 s (`requestTimeoutUpperBound`); then the loop takes what is ready at random, the
+/// manifest or the next housekeeping. So the manifest waits for 34 s, with even chances for 34 s
+/// more, and so on, until the apiserver's liveness probe has failed for long enough (seen 125 to
+/// 170 s after the stop) and deletions are refused at once: measured 12 to 125 s.
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kubelet.go> (`syncLoopIteration`)
 /// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kubelet_pods.go>
 /// (`HandlePodCleanups`)
@@ -57,10 +58,14 @@ struct Before {
     sha256: String,
 }
 
-/// Freezes the kubelet and takes the manifest ($1) away (to $2).
+/// Freezes the kubelet and takes the manifest ($1) away (to $2). A signal that was sent is not yet
+/// obeyed: on a busy machine a kubelet was seen to end the component 0.3 s after its SIGSTOP, because
+/// the manifest was gone. So each of its threads must stand still first.
 const HOLD: &str = r#"
 set -eu
 pkill -STOP -f "$3" || { echo "no kubelet to freeze" >&2; exit 1; }
+threads=$(pgrep -f "$3" | sed 's|.*|/proc/&/task/*/stat|')
+while cat $threads 2>/dev/null </dev/null | sed 's/.*) //' | grep -q '^[^TZX]'; do sleep 0.01; done
 mv "$1" "$2"
 "#;
 

@@ -165,7 +165,9 @@ fn repetitions(cases: &[Case]) -> String {
 /// Whose the time of all cases was, and which timers of Kubernetes were waited for.
 fn account(cases: &[Case]) -> String {
     let mut account = Account::default();
-    cases.iter().for_each(|case| account.add(&case.account));
+    for case in cases {
+        account.add(&case.account);
+    }
     let all: Duration = account.parts().map(|(.., took)| took).sum();
     if all.is_zero() {
         return String::new();
