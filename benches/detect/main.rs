@@ -37,7 +37,8 @@ use watcher::{Watcher, Way};
 /// What can go wrong.
 pub type Failure = Box<dyn std::error::Error + Send + Sync>;
 
-const FAULTS: &str = include_str!("faults.yaml");
+/// The scenario whose variants are the faults.
+const FAULTS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/benches/detect/faults.yaml");
 
 /// Compares the times to detect of each fault with those of an independent observer.
 #[derive(Debug, Parser)]
@@ -90,7 +91,7 @@ fn observed(expectation: &str) -> Option<(Way, Look)> {
     let beside = |to| Way { from: None, to: Master(to) };
     let from_worker = Way { from: Some(Worker(1)), to: Master(3) };
     let shows = |path: &str, text: &str| Look::Shows(path.into(), text.into());
-    let object = "/api/v1/namespaces/default/configmaps/detected";
+    let object = |name: &str| format!("/api/v1/namespaces/kube-system/configmaps/{name}");
     Some(match expectation {
         "connects are refused" => (from_worker, Look::Refused),
         "the health endpoint refuses" => (beside(3), Look::Refused),
@@ -108,15 +109,17 @@ fn observed(expectation: &str) -> Option<(Way, Look)> {
             let path = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io";
             (beside(1), shows(path, "\"MissingEndpoints\""))
         }
-        "the object is there" => (beside(1), Look::Status(object.into(), 200)),
-        "the object has changed" => (beside(1), shows(object, "\"colour\":\"blue\"")),
-        "the object is gone" => (beside(1), Look::Status(object.into(), 404)),
+        "the object is there" => (beside(1), Look::Status(object("detected"), 200)),
+        "the object has changed" => {
+            (beside(1), shows(&object("coredns"), "\"detected\":\"at-once\""))
+        }
+        "the object is gone" => (beside(1), Look::Status(object("coredns"), 404)),
         _ => return None,
     })
 }
 
 async fn compare(arguments: &Arguments) -> Result<(), Failure> {
-    let scenario = load("benches/detect/faults.yaml", FAULTS.as_bytes())
+    let scenario = load("benches/detect/faults.yaml", &std::fs::read(FAULTS)?)
         .map_err(|error| Failure::from(error.plain()))?;
     let faults = match arguments.fault.as_slice() {
         [] => scenario.variants.clone(),
