@@ -90,12 +90,12 @@ fn main() -> ExitCode {
 fn observed(expectation: &str) -> Option<(Way, Look)> {
     let beside = |to| Way { from: None, to: Master(to) };
     let from_worker = Way { from: Some(Worker(1)), to: Master(3) };
-    let shows = |path: &str, text: &str| Look::Shows(path.into(), text.into());
+    let says = |path: &str, code, text: &str| Look::Says(path.into(), code, text.into());
     let object = |name: &str| format!("/api/v1/namespaces/kube-system/configmaps/{name}");
     Some(match expectation {
         "connects are refused" => (from_worker, Look::Refused),
         "the health endpoint refuses" => (beside(3), Look::Refused),
-        "the health check of etcd fails" => (beside(3), Look::Status("/readyz".into(), 500)),
+        "the health check of etcd fails" => (beside(3), says("/readyz", 500, "[-]etcd failed")),
         "requests are not answered" => (from_worker, Look::Failed("/readyz".into())),
         "the address is gone from the Service" => {
             let slices = "/apis/discovery.k8s.io/v1/namespaces/default/endpointslices/kubernetes";
@@ -103,17 +103,17 @@ fn observed(expectation: &str) -> Option<(Way, Look)> {
             (beside(1), Look::Lacks(vec![endpoints.into(), slices.into()], "\"10.77.0.13\"".into()))
         }
         "the node is not Ready any more" => {
-            (beside(1), shows("/api/v1/nodes/master-3", "\"NodeStatusUnknown\""))
+            (beside(1), says("/api/v1/nodes/master-3", 200, "\"NodeStatusUnknown\""))
         }
         "the metrics API has no backend" => {
             let path = "/apis/apiregistration.k8s.io/v1/apiservices/v1beta1.metrics.k8s.io";
-            (beside(1), shows(path, "\"MissingEndpoints\""))
+            (beside(1), says(path, 200, "\"MissingEndpoints\""))
         }
-        "the object is there" => (beside(1), Look::Status(object("detected"), 200)),
+        "the object is there" => (beside(1), says(&object("detected"), 200, "")),
         "the object has changed" => {
-            (beside(1), shows(&object("coredns"), "\"detected\":\"at-once\""))
+            (beside(1), says(&object("coredns"), 200, "\"detected\":\"at-once\""))
         }
-        "the object is gone" => (beside(1), Look::Status(object("coredns"), 404)),
+        "the object is gone" => (beside(1), says(&object("coredns"), 404, "")),
         _ => return None,
     })
 }
@@ -241,6 +241,7 @@ impl Bench {
                 resolution: told.resolution,
                 observer: Duration::from_nanos(ended - issued),
                 gap: Duration::from_nanos(began - previous),
+                look: Duration::from_nanos(ended - began),
             });
         }
         Ok((compared, ended.cluster))

@@ -43,10 +43,8 @@ pub enum Look {
     Refused,
     /// A GET of this path fails, or has no answer in time.
     Failed(String),
-    /// A GET of this path has this status.
-    Status(String, u16),
-    /// A GET of this path has an answer with this text in it.
-    Shows(String, String),
+    /// A GET of this path has this status, and this text in its answer.
+    Says(String, u16, String),
     /// A GET of each of these paths has an answer, and none has this text in it.
     Lacks(Vec<String>, String),
 }
@@ -114,12 +112,10 @@ async fn sees(client: &Client, to: SocketAddr, look: &Look) -> bool {
             answer.is_ok_and(|answer| answer.is_err_and(|error| error.kind() == refused))
         }
         Look::Failed(path) => get(client, to, path).await.is_none_or(|(code, _)| code >= 500),
-        Look::Status(path, wanted) => {
-            get(client, to, path).await.is_some_and(|(code, _)| code == *wanted)
+        Look::Says(path, status, text) => {
+            let answer = get(client, to, path).await;
+            answer.is_some_and(|(code, body)| code == *status && body.contains(text))
         }
-        Look::Shows(path, text) => get(client, to, path)
-            .await
-            .is_some_and(|(code, body)| code == 200 && body.contains(text)),
         Look::Lacks(paths, text) => {
             let lacks = paths.iter().map(|path| async move {
                 let answer = get(client, to, path).await;

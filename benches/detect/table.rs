@@ -22,8 +22,10 @@ pub struct Compared {
     pub resolution: Duration,
     /// As the observer saw it.
     pub observer: Duration,
-    /// From the start of the observer's look before to the one that saw it.
+    /// From the start of the observer's look before to that of the one that saw it.
     pub gap: Duration,
+    /// How long that look took.
+    pub look: Duration,
 }
 
 impl Compared {
@@ -35,10 +37,10 @@ impl Compared {
 
 impl fmt::Display for Compared {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { planned, product, resolution, observer, gap } = self;
+        let Self { planned, product, resolution, observer, gap, look } = self;
         let (name, difference) = (&planned.name, self.difference());
         write!(f, "{name}: {product:.1?} (resolution {resolution:.1?}); the observer ")?;
-        write!(f, "{observer:.1?} (gap {gap:.1?}): {difference:+.1} ms")
+        write!(f, "{observer:.1?} (gap {gap:.1?}, look {look:.1?}): {difference:+.1} ms")
     }
 }
 
