@@ -174,7 +174,8 @@ const BESIDE_WATCH: Duration = Duration::from_secs(1);
 
 /// Observes by watching: each change is seen as it comes. Everything is read anew each second, so
 /// that a watch that has silently died is not taken for a state that stays, and at `every` where it
-/// could not be read or the watch is broken.
+/// could not be read or the watch is broken. A change does not wait for a reading that is under way,
+/// which may be slow; that is begun again then, as it may be older than the change.
 async fn listen<S, C, E, Fut>(
     every: Duration,
     sink: Sink<'_>,
@@ -187,30 +188,50 @@ where
     Fut: Future<Output = Result<S, String>>,
 {
     let mut changes = std::pin::pin!(changes.fuse());
+    let mut state: Option<S> = None;
     let mut watching = false;
+    // Whether the change is news, and if so, what is known now.
+    let take = |state: &mut Option<S>, watching: &mut bool, change: Result<C, E>| {
+        let now = Instant::now();
+        *watching = change.is_ok();
+        let Ok(change) = change else { return false };
+        let Some(state) = state else { return true };
+        let news = apply(state, change);
+        if news {
+            let observation = judge(state);
+            sink(Sighting { began: now, ended: now, watched: true, observation });
+        }
+        news
+    };
     loop {
-        let began = Instant::now();
-        let mut state = read().await;
-        let observation = match &state {
+        let (began, found) = 'reading: loop {
+            let began = Instant::now();
+            let mut reading = std::pin::pin!(read());
+            loop {
+                tokio::select! {
+                    biased;
+                    found = &mut reading => break 'reading (began, found),
+                    Some(change) = changes.next() => {
+                        if take(&mut state, &mut watching, change) {
+                            break;
+                        }
+                    }
+                }
+            }
+        };
+        let observation = match &found {
             Ok(state) => judge(state),
             Err(why) => Observation::nothing(why),
         };
         let ended = Instant::now();
         sink(Sighting { began, ended, watched: false, observation });
+        state = found.ok();
         loop {
-            let pause = if watching && state.is_ok() { every.max(BESIDE_WATCH) } else { every };
+            let pause = if watching && state.is_some() { every.max(BESIDE_WATCH) } else { every };
             tokio::select! {
                 () = tokio::time::sleep_until(ended + pause) => break,
                 Some(change) = changes.next() => {
-                    watching = change.is_ok();
-                    let now = Instant::now();
-                    if let Ok(state) = &mut state
-                        && let Ok(change) = change
-                        && apply(state, change)
-                    {
-                        let observation = judge(state);
-                        sink(Sighting { began: now, ended: now, watched: true, observation });
-                    }
+                    take(&mut state, &mut watching, change);
                 }
             }
         }
@@ -304,6 +325,36 @@ mod tests {
         assert_eq!(times(seen([], vec![]).await), every);
         assert_eq!(times(seen([Ok(9), Err(())], vec![]).await), every);
         assert_eq!(times(seen([Err(()), Ok(9)], vec![]).await), [0, 1000, 2000]);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_change_does_not_wait_for_a_slow_reading_and_is_not_undone_by_it() {
+        let seen = Mutex::new(Vec::new());
+        let start = Instant::now();
+        let sink = |s: Sighting| {
+            let at = (s.ended - start).as_millis();
+            seen.lock().unwrap().push((at, s.watched, s.observation.saw));
+        };
+        let mut reads = vec![(3, 0), (1, 2000), (1, 0)];
+        let read = || {
+            let (value, takes) = reads.pop().unwrap_or((3, 0));
+            async move {
+                tokio::time::sleep(Duration::from_millis(takes)).await;
+                Ok(value)
+            }
+        };
+        // It comes while the second reading is under way, which began before and tells what was.
+        let changes = Box::pin(futures::stream::once(async {
+            tokio::time::sleep(Duration::from_millis(1500)).await;
+            Ok::<u32, ()>(3)
+        }));
+        let changes = changes.chain(futures::stream::pending());
+        let apply = |state: &mut u32, change| std::mem::replace(state, change) != change;
+        let listening =
+            listen(Duration::from_secs(1), &sink, read, changes, apply, |state| number(*state));
+        let _ = tokio::time::timeout(Duration::from_millis(2200), listening).await;
+        let expected = [(0, false, "1"), (1500, true, "3"), (1500, false, "3")];
+        assert_eq!(*seen.lock().unwrap(), expected.map(|(at, w, s)| (at, w, s.to_owned())));
     }
 
     #[tokio::test(start_paused = true)]
