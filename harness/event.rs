@@ -119,6 +119,15 @@ pub enum What {
     },
 }
 
+/// The reason of a case that the user ended before its time.
+pub const INTERRUPTED: &str = "interrupted";
+
+/// Whether a case came to nothing because the user ended it, and for no other reason: it may be run
+/// once more.
+pub fn was_interrupted(verdict: Option<Verdict>, reasons: &[String]) -> bool {
+    verdict == Some(Verdict::Invalid) && reasons == [INTERRUPTED]
+}
+
 /// What an expectation's time is spent on, and nobody here can make faster.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]

@@ -202,9 +202,11 @@ fn a_case_that_was_cut_short_and_run_again_counts_once() {
     log.start("v", 2);
     log.case = 2;
     log.start("v", 1);
+    log.end(Verdict::Invalid, &["interrupted"], None, None);
+    log.start("v", 1);
     log.end(Verdict::Pass, &[], None, None);
     let cases = cases(&log.events);
-    assert_eq!(cases.iter().map(|case| case.index).collect::<Vec<_>>(), [1, 2]);
+    assert_eq!(cases.iter().map(|case| case.index).collect::<Vec<_>>(), [1, 3]);
     assert_eq!(exit_code(&log.events, false), 1, "the second repetition never ended");
 }
 

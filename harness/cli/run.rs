@@ -1,6 +1,8 @@
 //! `outage run`
 
+use std::fs::File;
 use std::hash::{BuildHasher, RandomState};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -14,7 +16,9 @@ use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::cluster::Provider;
 use crate::event::{Event, What};
 use crate::report::{self, Live};
-use crate::run::{Chosen, Omit, Past, Session, make_folder, mend_events, read_events, remove_logs};
+use crate::run::{
+    Chosen, Omit, Past, Session, lock_folder, make_folder, mend_events, read_events, remove_logs,
+};
 use crate::scenario::{self, Addon};
 
 /// Nothing was executed.
@@ -115,7 +119,7 @@ impl Run {
         let wants = |addon| chosen.iter().any(|c| c.scenario.cluster.addons.contains(&addon));
         let metrics_server = wants(Addon::MetricsServer);
         let interrupt = on_interrupt();
-        let folder = self.folder()?;
+        let (folder, _lock) = self.folder()?;
         let mut events = read_events(&folder)?;
         let session = self.session(chosen, &folder, Past::new(&events))?;
         let (sender, mut receiver) = mpsc::unbounded_channel();
@@ -188,14 +192,22 @@ impl Run {
         })
     }
 
-    /// The run's folder: a new one, or the one to go on with.
-    fn folder(&self) -> Result<PathBuf, Failure> {
+    /// The run's folder: a new one, or the one to go on with; this process alone works in it.
+    fn folder(&self) -> Result<(PathBuf, File), Failure> {
         let Some(folder) = &self.resume else {
-            return Ok(make_folder(&Cache::from_env()?.root().join("runs"))?);
+            let folder = make_folder(&Cache::from_env()?.root().join("runs"))?;
+            let lock = lock_folder(&folder)?;
+            return Ok((folder, lock));
         };
         std::fs::create_dir_all(folder)?;
+        let lock = lock_folder(folder).map_err(|error| match error.kind() {
+            ErrorKind::WouldBlock => {
+                Failure::usage(format!("another run is under way in {}", folder.display()))
+            }
+            _ => error.into(),
+        })?;
         mend_events(folder)?;
-        Ok(folder.canonicalize()?)
+        Ok((folder.canonicalize()?, lock))
     }
 
     fn denies_skips(&self) -> bool {

@@ -5,7 +5,9 @@ use std::time::Duration;
 
 use super::account::{Account, Taker};
 use super::words;
-use crate::event::{ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdict, Wait, What};
+use crate::event::{
+    ActionState, CaseInfo, Event, Measured, Outcome, Phase, Verdict, Wait, What, was_interrupted,
+};
 
 /// One case of a run: one scenario's variant, once. What has not happened yet is empty.
 #[derive(Debug, Clone, Default, PartialEq)]
@@ -199,7 +201,7 @@ impl Case {
     }
 }
 
-/// The cases of a run in their planned order. One that never ended is left out if it was run once
+/// The cases of a run in their planned order. One that did not come to its end is left out if it was run once
 /// more later, as a run does that goes on with an earlier one.
 pub fn cases(events: &[Event]) -> Vec<Case> {
     let mut cases: BTreeMap<usize, Case> = BTreeMap::new();
@@ -208,7 +210,8 @@ pub fn cases(events: &[Event]) -> Vec<Case> {
     }
     let all: Vec<Case> = cases.into_values().collect();
     let again = |at: usize, case: &Case| {
-        case.verdict.is_none()
+        let cut_short = case.verdict.is_none() || was_interrupted(case.verdict, &case.reasons);
+        cut_short
             && case.info.is_some()
             && all[at + 1..].iter().any(|later| later.key() == case.key())
     };

@@ -32,6 +32,16 @@ pub fn make_folder(runs: &Path) -> io::Result<PathBuf> {
     Ok(tempfile::Builder::new().prefix("run-").tempdir_in(runs)?.keep())
 }
 
+/// Takes a run's folder for this process alone, until the file is dropped.
+///
+/// # Errors
+/// [`io::ErrorKind::WouldBlock`] if another run is under way in it, or why it can't be written.
+pub fn lock_folder(folder: &Path) -> io::Result<fs::File> {
+    let file = fs::File::create(folder.join("lock"))?;
+    file.try_lock()?;
+    Ok(file)
+}
+
 /// The folder of the run that was last written to.
 pub fn latest_folder(runs: &Path) -> Option<PathBuf> {
     all(runs).into_iter().max_by_key(|(_, written)| *written).map(|(folder, _)| folder)
@@ -114,6 +124,15 @@ mod tests {
         assert_eq!(fs::read_to_string(path.join(EVENTS)).unwrap(), format!("{line}\n{line}\n"));
         fs::write(path.join(EVENTS), format!("rubbish\n{line}\n")).unwrap();
         assert!(read_events(path).is_err());
+    }
+
+    #[test]
+    fn a_folder_is_for_one_run_at_a_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = lock_folder(folder.path()).unwrap();
+        let taken = lock_folder(folder.path()).unwrap_err();
+        assert_eq!(taken.kind(), io::ErrorKind::WouldBlock);
+        drop(lock);
     }
 
     #[test]

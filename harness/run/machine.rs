@@ -12,7 +12,7 @@ use super::plan::{Act, Plan, Planned, timing_words};
 use super::step::{Action, Input};
 use super::tracker::{Seen, Tracker};
 use super::verdict::{Findings, Slowest};
-use crate::event::{ActionState, Measured, Phase, Verdict, What};
+use crate::event::{ActionState, INTERRUPTED, Measured, Phase, Verdict, What};
 
 /// How long it may take until each expectation was observed once before a change.
 const CHECK: Duration = Duration::from_mins(2);
@@ -170,7 +170,7 @@ impl Machine {
                 self.cut_short(now, Ending::CutShort, reason);
             }
             Input::Interrupted => {
-                self.cut_short(now, Ending::Interrupted, "interrupted".to_owned());
+                self.cut_short(now, Ending::Interrupted, INTERRUPTED.to_owned());
             }
             Input::Tick => {}
         }

@@ -20,7 +20,7 @@ mod work;
 
 pub use driver::{Case, Ended, Held, Keep, run_case};
 pub use explain::explain;
-pub use folder::{latest_folder, make_folder, mend_events, read_events, remove_logs};
+pub use folder::{latest_folder, lock_folder, make_folder, mend_events, read_events, remove_logs};
 pub use journal::{Journal, outstanding};
 pub use machine::Machine;
 pub use nodes::{Chooser, draw};

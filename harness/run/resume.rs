@@ -1,6 +1,6 @@
 //! What a run's folder holds of an earlier run that another one goes on with.
 
-use crate::event::{CaseInfo, Event, What};
+use crate::event::{CaseInfo, Event, What, was_interrupted};
 
 /// The cases of an earlier run in the same folder.
 #[derive(Debug, Clone, Default)]
@@ -22,7 +22,11 @@ impl Past {
                     past.seed = Some(info.seed);
                     begun.insert(event.case, info.clone());
                 }
-                What::CaseEnded { .. } => past.ended.extend(begun.remove(&event.case)),
+                What::CaseEnded { verdict, reasons, .. }
+                    if !was_interrupted(Some(*verdict), reasons) =>
+                {
+                    past.ended.extend(begun.remove(&event.case));
+                }
                 _ => {}
             }
         }
@@ -65,7 +69,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::event::Verdict;
+    use crate::event::{INTERRUPTED, Verdict};
 
     fn info(variant: &str, repetition: usize) -> CaseInfo {
         CaseInfo {
@@ -84,12 +88,20 @@ mod tests {
     fn cases_that_ended_count_and_those_that_did_not_are_run_again() {
         let event = |case, what| Event { at: Duration::ZERO, case, what };
         let end = What::CaseEnded { verdict: Verdict::Fail, reasons: vec![], ttd: None, ttr: None };
-        let events = [
+        let cut_short = What::CaseEnded {
+            verdict: Verdict::Invalid,
+            reasons: vec![INTERRUPTED.into()],
+            ttd: None,
+            ttr: None,
+        };
+        let mut events = vec![
             event(0, What::CaseStarted(info("a", 1))),
             event(1, What::CaseStarted(info("a", 2))),
             event(0, end),
         ];
         let past = Past::new(&events);
+        events.push(event(1, cut_short));
+        assert!(!Past::new(&events).has(&info("a", 2)), "the user ended it");
         assert!(past.has(&info("a", 1)));
         assert!(!past.has(&info("a", 2)) && !past.has(&info("b", 1)));
         assert!(!past.has(&CaseInfo { scenario_sha256: "other".into(), ..info("a", 1) }));
