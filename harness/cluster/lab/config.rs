@@ -193,10 +193,12 @@ pub(super) fn cni(machine: &Machine) -> String {
 }
 
 /// The load balancer, as kind configures it: TCP, with haproxy's default health check (every 2 s,
-/// down after 3 failures, up after 2 successes) of `GET /healthz`.
+/// down after 3 failures, up after 2 successes) of `GET /healthz`. It logs what changes, not each
+/// connection: it writes its log itself, between connections, and a disk that lets it wait for that
+/// makes all clients and its health checks wait, too.
 pub(super) fn haproxy<'a>(masters: impl Iterator<Item = &'a Machine>) -> String {
     let mut config = format!(
-        "global\n  log stdout format raw local0\n  maxconn 4000\n\
+        "global\n  log stdout format raw local0 notice\n  maxconn 4000\n\
          defaults\n  log global\n  mode tcp\n  option dontlognull\n\
          \x20 timeout connect 5000\n  timeout client 50000\n  timeout server 50000\n\
          frontend control-plane\n  bind {}:6443\n  default_backend kube-apiservers\n\
