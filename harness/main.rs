@@ -3,6 +3,6 @@
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    // A lab's first processes fork: nothing may have started a thread before.
-    outage::cluster::lab::stand_in().unwrap_or_else(outage::cli::main)
+    // A cluster's first processes fork: nothing may have started a thread before.
+    outage::cluster::stand_in().unwrap_or_else(outage::cli::main)
 }

@@ -35,7 +35,7 @@ const ROOTS: [&str; 3] = ["cli", "lib", "main"];
 /// stands in for a lab's first process.
 const CHOOSES_PROVIDER: [&str; 3] = ["harness/cluster/", "harness/cli/", "harness/main.rs"];
 
-const UNSAFE: &str = "harness/cluster/lab/sys.rs";
+const UNSAFE: &str = "harness/cluster/agent/sys.rs";
 const MOST_LINES: usize = 600;
 
 /// What ends the program instead of telling its caller. `expect` also is a name of our own, so only

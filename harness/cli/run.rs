@@ -64,6 +64,9 @@ pub(super) struct Run {
     /// Only these variants; `*` stands for any characters
     #[arg(long, value_name = "PATTERN")]
     variant: Vec<String>,
+    /// What makes the clusters: lab or kind
+    #[arg(long, default_value = "lab", value_parser = up::provider)]
+    provider: Provider,
     /// Version of Kubernetes
     #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBERNETES)]
     kubernetes: KubernetesVersion,
@@ -151,7 +154,7 @@ impl Run {
         };
         if interrupt.is_cancelled() {
             // It may have broken off a cluster's start.
-            Provider::default().sweep().await?;
+            self.provider.sweep().await?;
         }
         drop(sender);
         let new = shown.await?;
@@ -176,7 +179,7 @@ impl Run {
         let seed = self.seed.or(past.seed());
         Ok(Session {
             chosen,
-            provider: Provider::default(),
+            provider: self.provider,
             kubernetes: self.kubernetes,
             repeat: self.repeat.or((!self.until_fail).then_some(1)),
             jobs: self.jobs,

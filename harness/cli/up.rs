@@ -13,6 +13,9 @@ use crate::scenario::Addon;
 /// Starts a cluster and keeps it until Ctrl-C.
 #[derive(Debug, Args)]
 pub(super) struct Up {
+    /// What makes the cluster: lab or kind
+    #[arg(long, default_value = "lab", value_parser = provider)]
+    provider: Provider,
     /// Control-plane nodes: 1, 3 or 5
     #[arg(long, default_value_t = 3, value_parser = masters)]
     masters: usize,
@@ -41,6 +44,11 @@ fn workers(text: &str) -> Result<usize, String> {
     }
 }
 
+pub(super) fn provider(text: &str) -> Result<Provider, String> {
+    let found = Provider::ALL.into_iter().find(|provider| provider.name() == text);
+    found.ok_or_else(|| format!("there are: {}", Provider::ALL.map(Provider::name).join(", ")))
+}
+
 fn addon(text: &str) -> Result<Addon, String> {
     let names = || Addon::ALL.map(|(name, _)| name).join(", ");
     let found = Addon::ALL.into_iter().find(|(name, _)| *name == text);
@@ -67,10 +75,10 @@ impl Up {
         };
         let progress = Progress::silent();
         let cluster = tokio::select! {
-            made = Provider::Lab.create(assets, options, &progress, &say) => made?,
+            made = self.provider.create(assets, options, &progress, &say) => made?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
-                Provider::Lab.sweep().await?;
+                self.provider.sweep().await?;
                 return Ok(ExitCode::from(130));
             }
         };

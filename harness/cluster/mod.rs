@@ -1,13 +1,22 @@
 //! What a cluster and a node are. Everything above knows these two traits and nothing of who
-//! provides them; `lab/` makes clusters of real kubeadm nodes in private namespaces.
+//! provides them: `lab/` makes clusters of kubeadm nodes in private namespaces, `kind/` has the
+//! `kind` CLI make them of containers.
 
+mod addon;
+mod agent;
+mod checked;
 pub mod client;
+mod kind;
 pub mod lab;
 pub mod ledger;
+mod logs;
 mod provider;
+mod ready;
+mod watch;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};
+use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -18,6 +27,13 @@ use tokio::sync::broadcast;
 pub use provider::{ClusterOptions, Provider};
 
 use crate::scenario::{NodeRef, Signal};
+
+/// Does the work of a process that is part of a cluster, if that is what this program was started as.
+/// To be called first in `main`: before any thread exists.
+pub fn stand_in() -> Option<ExitCode> {
+    let code = lab::stand_in().or_else(kind::stand_in)?;
+    Some(u8::try_from(code).unwrap_or(u8::MAX).into())
+}
 
 /// A failure of the harness to work with a cluster: not a failure of Kubernetes, which is data.
 #[derive(Debug, thiserror::Error)]

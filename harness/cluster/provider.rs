@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use super::kind::{self, Kind};
 use super::lab::{self, Lab};
 use super::{Cluster, ClusterError};
 use crate::assets::{Assets, KubernetesVersion, Progress};
@@ -14,6 +15,8 @@ pub enum Provider {
     /// Real kubeadm nodes in private namespaces of this machine.
     #[default]
     Lab,
+    /// Containers of this machine's Docker, by the `kind` CLI.
+    Kind,
 }
 
 /// What kind of cluster is wanted.
@@ -45,10 +48,14 @@ impl ClusterOptions {
 }
 
 impl Provider {
+    /// All of them.
+    pub const ALL: [Self; 2] = [Self::Lab, Self::Kind];
+
     /// Its name in reports.
     pub fn name(self) -> &'static str {
         match self {
             Self::Lab => "lab",
+            Self::Kind => "kind",
         }
     }
 
@@ -65,6 +72,10 @@ impl Provider {
     ) -> Result<Arc<dyn Cluster>, ClusterError> {
         match self {
             Self::Lab => Ok(Lab::start(assets, options, progress, say).await?),
+            Self::Kind => {
+                let tools = kind::tools(&options);
+                Ok(Kind::start(&assets, &tools, options, say).await?)
+            }
         }
     }
 
@@ -75,6 +86,7 @@ impl Provider {
     pub async fn sweep(self) -> Result<(), ClusterError> {
         match self {
             Self::Lab => lab::sweep().await,
+            Self::Kind => kind::sweep().await,
         }
     }
 
@@ -84,7 +96,8 @@ impl Provider {
     /// What it lacks, in words.
     pub fn room(self, nodes: usize) -> Result<(), ClusterError> {
         match self {
-            Self::Lab => lab::room(nodes),
+            // Both run the same programs on this machine.
+            Self::Lab | Self::Kind => lab::room(nodes),
         }
     }
 }

@@ -9,10 +9,10 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 
-use super::layout::CONTROL;
-use super::{KUBECONFIG, LOCK, sys};
+use super::{KUBECONFIG, LOCK};
 use crate::assets::Cache;
 use crate::cluster::ClusterError;
+use crate::cluster::agent::{PATH, sys};
 
 /// First argument that makes this program try what a lab needs.
 pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
@@ -69,7 +69,7 @@ pub fn enter(lab: Option<&str>, node: &str, command: &[String]) -> Result<i32, C
     let error = Command::new(program)
         .args(arguments)
         .env_clear()
-        .env("PATH", CONTROL.path)
+        .env("PATH", PATH)
         .env("HOME", "/root")
         .env("TERM", term)
         .env("PS1", format!("[{node} \\w]# "))

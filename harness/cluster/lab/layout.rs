@@ -20,8 +20,6 @@ pub(super) struct ControlPaths {
     pub exe: &'static str,
     pub cgroup: &'static str,
     pub dev: &'static str,
-    /// PATH of every program that a first process starts.
-    pub path: &'static str,
 }
 
 pub(super) const CONTROL: ControlPaths = ControlPaths {
@@ -30,7 +28,6 @@ pub(super) const CONTROL: ControlPaths = ControlPaths {
     exe: "/outage/exe",
     cgroup: "/outage/cgroup",
     dev: "/outage/dev",
-    path: "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
 };
 
 /// The network between nodes.
@@ -38,7 +35,7 @@ pub(super) mod network {
     use std::fmt::Write;
     use std::net::Ipv4Addr;
 
-    use super::super::wire::NodeSpec;
+    use crate::cluster::agent::wire::NodeSpec;
 
     /// Every node's default route: a dead end.
     pub const GATEWAY: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 1);
@@ -51,9 +48,6 @@ pub(super) mod network {
     pub const PODS: &str = "10.244.0.0/16";
     /// The virtual addresses of Services.
     pub const SERVICES: &str = "10.96.0.0/16";
-    /// The virtual address of the apiservers' own Service, the first of all, and its port.
-    pub const KUBERNETES: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 1), 443);
-
     /// Settings of a node's network namespace: pods' traffic is forwarded, from any side.
     pub const SYSCTLS: [(&str, &str); 4] = [
         ("ipv4/ip_forward", "1"),

@@ -11,16 +11,12 @@ mod config;
 mod enter;
 mod init;
 mod layout;
-mod link;
 mod node;
 mod oci;
 mod room;
 mod root;
 mod start;
 mod store;
-mod sys;
-mod watch;
-mod wire;
 
 use std::fs::{self, File};
 use std::io::Write;
@@ -37,14 +33,15 @@ use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
+use super::agent::wire::{self, NodeSpec};
+use super::agent::{Link, Program};
+use super::logs::last_lines;
 use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
 use crate::assets::{Assets, Binary, Cache, Progress};
 use crate::scenario::NodeRef;
 pub use enter::{enter, trial};
 use layout::{LabPaths, network};
-use link::Link;
 pub(super) use room::check as room;
-use wire::NodeSpec;
 
 /// First argument that makes this program the first process of a lab.
 pub const INIT_ARGUMENT: &str = "lab-init";
@@ -106,17 +103,6 @@ fn pause_image(assets: &Assets) -> Result<String, ClusterError> {
         .ok_or_else(|| ClusterError::new("the assets hold no pause image"))
 }
 
-/// The last lines of a log file.
-fn last_lines(log: &Path) -> Vec<String> {
-    const LINES: usize = 8;
-    const LONGEST: usize = 300;
-    let text = fs::read(log).unwrap_or_default();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    let last = &lines[lines.len().saturating_sub(LINES)..];
-    last.iter().map(|line| line.chars().take(LONGEST).collect()).collect()
-}
-
 /// A running lab.
 #[derive(Debug)]
 pub struct Lab {
@@ -137,7 +123,7 @@ pub struct Lab {
     first_deaths: Mutex<Option<broadcast::Receiver<DiedUnasked>>>,
     /// Set when the lab is told to end: from then on every death is asked for.
     ending: Arc<AtomicBool>,
-    balancer: Mutex<Option<Arc<link::Program>>>,
+    balancer: Mutex<Option<Arc<Program>>>,
 }
 
 impl Lab {
@@ -376,7 +362,7 @@ impl Cluster for Lab {
         let untainted = "masters have no taint, since there are no workers";
         let untainted = (self.options.workers == 0).then_some(untainted);
         let addons = self.options.addons.iter().flat_map(|addon| addon::departures(*addon));
-        let fixed = config::DEPARTURES.iter().copied().chain(untainted).chain(addons.copied());
+        let fixed = config::DEPARTURES.iter().copied().chain(untainted).chain(addons);
         fixed.map(str::to_owned).chain(settings).collect()
     }
 
@@ -513,19 +499,17 @@ fn remove_tree(folder: &Path) -> std::io::Result<()> {
     fs::remove_dir(folder)
 }
 
-/// Does the work of a lab's first process or of runc, if that is what this program was started as.
-/// To be called first in `main`: before any thread exists.
-pub fn stand_in() -> Option<std::process::ExitCode> {
+/// Does the work of a lab's first process or of runc, if that is what this program was started as;
+/// the exit code.
+pub(super) fn stand_in() -> Option<i32> {
     let mut args = std::env::args();
     let program = args.next()?;
-    let code = if Path::new(&program).file_name().is_some_and(|name| name == RUNC_NAME) {
-        oci::main(args.collect())
-    } else if args.next().as_deref() == Some(INIT_ARGUMENT) {
-        init::main(&args.next()?)
-    } else if std::env::args().nth(1).as_deref() == Some(enter::TRIAL_ARGUMENT) {
-        enter::trial_main()
-    } else {
-        return None;
-    };
-    Some(u8::try_from(code).unwrap_or(u8::MAX).into())
+    if Path::new(&program).file_name().is_some_and(|name| name == RUNC_NAME) {
+        return Some(oci::main(args.collect()));
+    }
+    match args.next()?.as_str() {
+        INIT_ARGUMENT => Some(init::main(&args.next()?)),
+        enter::TRIAL_ARGUMENT => Some(enter::trial_main()),
+        _ => None,
+    }
 }

@@ -1,7 +1,5 @@
 //! A node of a lab: a first process in namespaces of its own, and the programs it keeps running.
 
-use std::fs::File;
-use std::io::{Read, Seek, SeekFrom};
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::OwnedFd;
 use std::path::{Path, PathBuf};
@@ -15,9 +13,11 @@ use tokio::net::TcpStream;
 use tokio::sync::{Mutex, RwLock, broadcast};
 
 use super::layout::network;
-use super::link::{Link, Program};
-use super::wire::{self, NodeSpec};
 use super::{Machine, config};
+use crate::cluster::agent::wire::{self, NodeSpec};
+use crate::cluster::agent::{Link, Program};
+use crate::cluster::checked::status;
+use crate::cluster::logs::{last_lines, log_streams, read_since};
 use crate::cluster::{ClusterError, Command, DiedUnasked, Node, Output, Service};
 use crate::scenario::{NodeRef, Signal};
 
@@ -193,26 +193,6 @@ fn log_of(logs: &Path, service: Service) -> PathBuf {
     })
 }
 
-/// What stands in a file after this many bytes, and how many they are in all. A file that is not
-/// there yet is empty; one that has become shorter is read from its start.
-fn read_since(file: &Path, since: Option<u64>) -> std::io::Result<(Vec<u8>, u64)> {
-    let mut open = match File::open(file) {
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok((Vec::new(), 0)),
-        opened => opened?,
-    };
-    let size = open.metadata()?.len();
-    let from = match since {
-        None => size,
-        Some(since) if since > size => 0,
-        Some(since) => since,
-    };
-    open.seek(SeekFrom::Start(from))?;
-    let mut bytes = Vec::new();
-    open.take(size - from).read_to_end(&mut bytes)?;
-    let position = from + bytes.len() as u64;
-    Ok((bytes, position))
-}
-
 impl Running {
     async fn set_service(&self, service: Service, run: bool) -> Result<(), ClusterError> {
         let mut services = self.services.lock().await;
@@ -273,7 +253,7 @@ impl Running {
                 let _ = deaths.send(DiedUnasked {
                     process,
                     status: status(code),
-                    log: super::last_lines(&log),
+                    log: last_lines(&log),
                 });
             }
         });
@@ -290,7 +270,7 @@ impl Running {
         if output.code == 0 {
             return Ok(());
         }
-        let lines = super::last_lines(&log_of(&self.logs, Service::Containerd)).join("\n");
+        let lines = last_lines(&log_of(&self.logs, Service::Containerd)).join("\n");
         Err(ClusterError::new(format!("containerd on {} does not serve: {lines}", self.name)))
     }
 
@@ -329,24 +309,6 @@ fn pause(service: Service) -> Duration {
     }
 }
 
-/// An empty input, and a file to append both outputs to.
-pub(super) fn log_streams(log: &std::path::Path) -> Result<[OwnedFd; 3], ClusterError> {
-    let failed = |error| ClusterError::caused(format!("open {}", log.display()), error);
-    let output = File::options().create(true).append(true).open(log).map_err(failed)?;
-    let errors = output.try_clone().map_err(failed)?;
-    let input = File::open("/dev/null").map_err(failed)?;
-    Ok([input.into(), output.into(), errors.into()])
-}
-
-/// An exit code in words.
-pub(super) fn status(code: i32) -> String {
-    if code > 128 {
-        format!("killed by signal {}", code - 128)
-    } else {
-        format!("exit code {code}")
-    }
-}
-
 impl Node for LabNode {
     fn id(&self) -> NodeRef {
         self.machine.id
@@ -381,15 +343,7 @@ impl Node for LabNode {
         service: Service,
         since: Option<u64>,
     ) -> BoxFuture<'_, Result<(Vec<u8>, u64), ClusterError>> {
-        let log = log_of(&self.logs, service);
-        async move {
-            let reading = tokio::task::spawn_blocking(move || {
-                let failed = |error| ClusterError::caused(format!("read {}", log.display()), error);
-                read_since(&log, since).map_err(failed)
-            });
-            reading.await.map_err(|error| ClusterError::caused("read a log", error)).flatten()
-        }
-        .boxed()
+        read_since(log_of(&self.logs, service), since).boxed()
     }
 
     fn kill(&self, service: Service, signal: Signal) -> BoxFuture<'_, Result<(), ClusterError>> {
@@ -425,24 +379,5 @@ impl Node for LabNode {
 
     fn power(&self, on: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.switch(on).boxed()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_log_is_read_from_where_it_was_left() {
-        let folder = tempfile::tempdir().unwrap();
-        let log = folder.path().join("log");
-        assert_eq!(read_since(&log, None).unwrap(), (vec![], 0));
-        std::fs::write(&log, "one\n").unwrap();
-        assert_eq!(read_since(&log, None).unwrap(), (vec![], 4));
-        assert_eq!(read_since(&log, Some(0)).unwrap(), (b"one\n".to_vec(), 4));
-        std::fs::write(&log, "one\ntwo\n").unwrap();
-        assert_eq!(read_since(&log, Some(4)).unwrap(), (b"two\n".to_vec(), 8));
-        std::fs::write(&log, "new\n").unwrap();
-        assert_eq!(read_since(&log, Some(8)).unwrap(), (b"new\n".to_vec(), 4));
     }
 }

@@ -8,10 +8,9 @@ use std::process::{Command, Stdio};
 use nix::mount::{MntFlags, MsFlags, mount, umount2};
 use nix::unistd::{Pid, pivot_root};
 
-use super::init::{Doing, SetupError};
 use super::layout::{CONTROL, LabPaths, network};
-use super::sys;
-use super::wire::NodeSpec;
+use crate::cluster::agent::wire::NodeSpec;
+use crate::cluster::agent::{Doing, SetupError, sys};
 
 const DEVICES: [&str; 6] = ["null", "zero", "full", "random", "urandom", "tty"];
 

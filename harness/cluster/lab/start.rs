@@ -10,21 +10,19 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::{try_join, try_join_all, try_join3, try_join4};
-use k8s_openapi::api::apps::v1::{DaemonSet, Deployment};
-use k8s_openapi::api::core::v1 as k8s;
-use kube::api::Api;
 
 use super::layout::network;
-use super::link::Program;
-use super::node::{LabNode, log_streams, status};
-use super::watch::await_objects;
-use super::{KUBECONFIG, Lab, Machine, Options, config, last_lines, pause_image, room, store};
+use super::node::LabNode;
+use super::{KUBECONFIG, Lab, Machine, Options, config, pause_image, room, store};
 use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
-use crate::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
-use crate::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Output, Service};
+use crate::cluster::agent::Program;
+use crate::cluster::checked::{checked, refused, status};
+use crate::cluster::client::{APISERVER_PORT, Access};
+use crate::cluster::logs::{last_lines, log_streams};
+use crate::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Service};
 use crate::scenario::NodeRef;
 
-/// Time from one look at what is awaited to the next. Health endpoints can't be watched.
+/// Time from one look at what is awaited to the next.
 const PERIOD: Duration = Duration::from_millis(20);
 /// A bound for what Kubernetes does by itself; measured: about 15 s on two cores.
 const PATIENCE: Duration = Duration::from_secs(300);
@@ -33,9 +31,6 @@ const PATIENCE: Duration = Duration::from_secs(300);
 const OFFLINE: [&str; 5] = ["certs", "kubeconfig", "etcd", "control-plane", "kubelet-start"];
 /// The phases that configure a running cluster.
 const ONLINE: [&str; 4] = ["upload-config", "mark-control-plane", "bootstrap-token", "addon"];
-
-/// Whose apiserver is asked for what all of them know.
-pub(super) const FIRST: NodeRef = NodeRef::Master(1);
 
 const WAIT: &str = "wait-control-plane";
 
@@ -150,7 +145,7 @@ impl Lab {
         let script = "cat /etc/kubernetes/super-admin.conf 2>/dev/null || \
                       cat /etc/kubernetes/admin.conf";
         let first = nodes.first().ok_or_else(|| ClusterError::new("a lab needs a master"))?;
-        let kubeconfig = checked(first, Command::script(script, [""; 0])).await?;
+        let kubeconfig = checked(&**first, Command::script(script, [""; 0])).await?;
         self.kubeconfig = String::from_utf8_lossy(&kubeconfig.stdout).into_owned();
         self.keep_kubeconfig()
             .map_err(|error| ClusterError::caused("write the lab's kubeconfig", error))?;
@@ -260,30 +255,29 @@ done
             let addons = self.addons();
             let ready = async {
                 let masters = access.masters();
-                let waits =
-                    masters.map(|master| self.await_apiserver(&access, master.id(), "/readyz"));
+                let waits = masters.map(|master| access.await_apiserver(master.id(), "/readyz"));
                 try_join_all(waits).await?;
                 say(format!("{0} of {0} apiservers ready", self.options.masters));
                 Ok(())
             };
             let nodes = async {
-                self.await_nodes(&access).await?;
+                access.await_nodes().await?;
                 say(format!("{0} of {0} nodes Ready", self.nodes.len()));
                 Ok(())
             };
             try_join3(addons, ready, nodes).await?;
-            self.await_kube_proxy(&access).await?;
-            self.await_services().await?;
+            access.await_kube_proxy().await?;
+            access.await_services().await?;
             say("kube-proxy running".into());
             let coredns = async {
                 self.add_coredns().await?;
-                self.await_coredns(&access).await?;
+                access.await_coredns().await?;
                 say("CoreDNS running".into());
                 Ok(())
             };
             let addons = try_join_all(self.options.addons.iter().map(|addon| async {
                 self.add(*addon).await?;
-                self.await_addon(&access, *addon).await?;
+                access.await_addon(*addon).await?;
                 say(format!("{} serving", addon.name()));
                 Ok(())
             }));
@@ -297,32 +291,14 @@ done
         })
     }
 
-    /// Waits until one master's apiserver says 200.
-    async fn await_apiserver(
-        &self,
-        access: &Access,
-        master: NodeRef,
-        path: &str,
-    ) -> Result<(), ClusterError> {
-        let address = access.apiserver(master)?;
-        loop {
-            let limit = Duration::from_secs(2);
-            let answer = access.get(Vantage::Beside, address, path, limit).await?;
-            if matches!(answer, Answer::Status { code: 200, .. }) {
-                return Ok(());
-            }
-            tokio::time::sleep(PERIOD).await;
-        }
-    }
-
     /// Gives each master's kubelet the manifests that were held back when the apiserver beside it
     /// can be worked with. Asked earlier, the controller manager and the scheduler are refused and
     /// try again seconds later, or end and are restarted with growing pauses.
     async fn start_controllers(&self, access: &Access) -> Result<(), ClusterError> {
         let starts = access.masters().map(|master| async move {
-            self.await_apiserver(access, master.id(), "/healthz").await?;
+            access.await_apiserver(master.id(), "/healthz").await?;
             let script = format!("mv {HELD}/* {MANIFESTS}/ && rmdir {HELD}");
-            checked_dyn(&**master, Command::script(&script, [""; 0])).await
+            checked(&**master, Command::script(&script, [""; 0])).await
         });
         try_join_all(starts).await.map(drop)
     }
@@ -394,46 +370,12 @@ done
         let Some(first) = masters.next() else { return Ok(()) };
         let skip = format!("--skip-phases={},addon/coredns", self.phases);
         let argv = ["kubeadm", "init", &skip].into_iter().chain(config);
-        checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await?;
+        checked(&**first, Command::new(argv).timeout(PATIENCE)).await?;
         let marks = masters.map(|master| {
             let argv = ["kubeadm", "init", "phase", "mark-control-plane"].into_iter().chain(config);
-            checked_dyn(&**master, Command::new(argv).timeout(PATIENCE))
+            checked(&**master, Command::new(argv).timeout(PATIENCE))
         });
         try_join_all(marks).await.map(drop)
-    }
-
-    async fn await_nodes(&self, access: &Access) -> Result<(), ClusterError> {
-        // A watch that is made too early is made again only after a pause.
-        self.await_apiserver(access, FIRST, "/readyz").await?;
-        let ready = |node: &&Arc<k8s::Node>| {
-            let conditions =
-                node.status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.into_iter().any(|c| c.type_ == "Ready" && c.status == "True")
-        };
-        let nodes = Api::all(access.kube(FIRST)?);
-        await_objects(nodes, None, |nodes| nodes.iter().filter(ready).count() == self.nodes.len())
-            .await
-    }
-
-    async fn await_kube_proxy(&self, access: &Access) -> Result<(), ClusterError> {
-        let sets = Api::<DaemonSet>::namespaced(access.kube(FIRST)?, "kube-system");
-        await_objects(sets, Some("kube-proxy"), |sets| {
-            let ready = sets.first().and_then(|set| set.status.as_ref()).map(|s| s.number_ready);
-            ready.is_some_and(|ready| usize::try_from(ready) == Ok(self.nodes.len()))
-        })
-        .await
-    }
-
-    /// Waits until every node translates the apiservers' Service.
-    async fn await_services(&self) -> Result<(), ClusterError> {
-        let reach = self.nodes.iter().map(|node| async {
-            let limit = Duration::from_secs(2);
-            while node.connect(network::KUBERNETES.into(), limit).await?.is_err() {
-                tokio::time::sleep(PERIOD).await;
-            }
-            Ok(())
-        });
-        try_join_all(reach).await.map(drop)
     }
 
     /// Adds `CoreDNS` when Services are reachable: one that is asked too early whether it is ready
@@ -442,40 +384,7 @@ done
         let Some(first) = self.nodes.first() else { return Ok(()) };
         let phase = ["kubeadm", "init", "phase", "addon", "coredns"];
         let argv = phase.into_iter().chain(["--config", "/etc/kubernetes/kubeadm.yaml"]);
-        checked_dyn(&**first, Command::new(argv).timeout(PATIENCE)).await.map(drop)
-    }
-
-    async fn await_coredns(&self, access: &Access) -> Result<(), ClusterError> {
-        let deployments = Api::<Deployment>::namespaced(access.kube(FIRST)?, "kube-system");
-        await_objects(deployments, Some("coredns"), |found| {
-            found.first().is_some_and(|deployment| {
-                let wanted = deployment.spec.replicas;
-                let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
-                ready.is_some() && ready == wanted
-            })
-        })
-        .await
-    }
-
-    /// Waits until one apiserver's answer to a GET satisfies a condition.
-    pub(super) async fn await_json(
-        &self,
-        access: &Access,
-        through: NodeRef,
-        path: &str,
-        holds: impl Fn(&serde_json::Value) -> bool,
-    ) -> Result<(), ClusterError> {
-        let address = access.apiserver(through)?;
-        loop {
-            let limit = Duration::from_secs(2);
-            let answer = access.get(Vantage::Beside, address, path, limit).await?;
-            if let Answer::Status { code: 200, body } = answer
-                && serde_json::from_str(&body).is_ok_and(|value| holds(&value))
-            {
-                return Ok(());
-            }
-            tokio::time::sleep(PERIOD * 5).await;
-        }
+        checked(&**first, Command::new(argv).timeout(PATIENCE)).await.map(drop)
     }
 }
 
@@ -526,28 +435,6 @@ fn machines(options: &Options) -> Vec<Machine> {
     let masters = (1..=options.masters).map(NodeRef::Master);
     let workers = (1..=options.workers).map(NodeRef::Worker);
     masters.chain(workers).map(Machine::new).collect()
-}
-
-async fn checked(node: &LabNode, command: Command) -> Result<Output, ClusterError> {
-    checked_dyn(node, command).await
-}
-
-/// Runs a command that must succeed.
-async fn checked_dyn(node: &dyn Node, command: Command) -> Result<Output, ClusterError> {
-    let shown = command.argv.iter().take(4).cloned().collect::<Vec<_>>().join(" ");
-    let output = node.run(command).await?;
-    if output.code == 0 {
-        return Ok(output);
-    }
-    Err(refused(&format!("{shown} on {}", node.name()), &output))
-}
-
-pub(super) fn refused(what: &str, output: &Output) -> ClusterError {
-    let text = [&output.stdout[..], &output.stderr[..]].concat();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    let last = lines[lines.len().saturating_sub(8)..].join("\n");
-    ClusterError::new(format!("{what}: {}: {last}", status(output.code)))
 }
 
 fn unasked(death: &DiedUnasked) -> ClusterError {

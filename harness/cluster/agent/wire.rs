@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 /// What the harness asks of a first process. `id` is the harness's own number for the request.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Request {
+pub(in crate::cluster) enum Request {
     /// Starts a program with the three descriptors sent along as its standard streams, in a
     /// process group of its own. Answered by `Started` or `Failed`, and later by `Exited`.
     Spawn { id: u64, argv: Vec<String>, env: Vec<(String, String)> },
@@ -26,7 +26,7 @@ pub(super) enum Request {
 
 /// What a first process answers or reports.
 #[derive(Debug, Serialize, Deserialize)]
-pub(super) enum Reply {
+pub(in crate::cluster) enum Reply {
     /// The first process has finished its own set-up.
     Ready,
     /// Done; the process number as the first process sees it.
@@ -41,7 +41,7 @@ pub(super) enum Reply {
 
 /// What a node's first process needs to know to lay out its machine.
 #[derive(Debug, Clone, Serialize, Deserialize)]
-pub(super) struct NodeSpec {
+pub(in crate::cluster) struct NodeSpec {
     /// Its host name.
     pub name: String,
     /// Its number on the network between nodes.
@@ -53,12 +53,12 @@ pub(super) struct NodeSpec {
 }
 
 /// A connected pair of sockets of the kind used here, both closed on exec.
-pub(super) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
+pub(in crate::cluster) fn pair() -> nix::Result<(OwnedFd, OwnedFd)> {
     socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC)
 }
 
 /// Sends one message with descriptors.
-pub(super) fn send<M: Serialize>(
+pub(in crate::cluster) fn send<M: Serialize>(
     socket: RawFd,
     message: &M,
     descriptors: &[&OwnedFd],

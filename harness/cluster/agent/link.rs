@@ -21,7 +21,7 @@ use crate::cluster::{ClusterError, Command, Output};
 
 /// A connection to a first process. Closing it ends everything behind it.
 #[derive(Debug)]
-pub(super) struct Link {
+pub(in crate::cluster) struct Link {
     /// Whose first process, for messages.
     name: String,
     /// A socket that keeps message boundaries; tokio knows it by the type that works alike.
@@ -102,7 +102,7 @@ impl Tables {
 
 /// A program behind a link. Dropping it leaves the program running.
 #[derive(Debug)]
-pub(super) struct Program {
+pub(in crate::cluster) struct Program {
     id: u64,
     exit: watch::Receiver<Option<i32>>,
 }

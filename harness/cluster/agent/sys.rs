@@ -11,10 +11,10 @@ use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg};
 use nix::unistd::{ForkResult, Pid};
 
 /// The longest message between the harness and a first process, in bytes.
-pub(super) const MESSAGE_LIMIT: usize = 128 * 1024;
+pub(in crate::cluster) const MESSAGE_LIMIT: usize = 128 * 1024;
 
 /// Forks. Only for a process with one thread: the child goes on with everything the parent has.
-pub(super) fn fork() -> nix::Result<Option<Pid>> {
+pub(in crate::cluster) fn fork() -> nix::Result<Option<Pid>> {
     // SAFETY: every caller is a first process of the lab, which never starts a thread, so no lock
     // can be held by somebody who does not exist in the child.
     match unsafe { nix::unistd::fork() }? {
@@ -25,7 +25,10 @@ pub(super) fn fork() -> nix::Result<Option<Pid>> {
 
 /// Receives one message and the file descriptors that came with it. An empty message is the end:
 /// the other side closed.
-pub(super) fn receive(socket: RawFd, flags: MsgFlags) -> nix::Result<(Vec<u8>, Vec<OwnedFd>)> {
+pub(in crate::cluster) fn receive(
+    socket: RawFd,
+    flags: MsgFlags,
+) -> nix::Result<(Vec<u8>, Vec<OwnedFd>)> {
     let mut buffer = vec![0; MESSAGE_LIMIT];
     let mut descriptors = Vec::new();
     let length = {
@@ -47,14 +50,14 @@ pub(super) fn receive(socket: RawFd, flags: MsgFlags) -> nix::Result<(Vec<u8>, V
 }
 
 /// Takes over descriptor 0, on which a first process is given its end of the control socket.
-pub(super) fn take_stdin() -> OwnedFd {
+pub(in crate::cluster) fn take_stdin() -> OwnedFd {
     // SAFETY: called once, at the start of a process that was given its control socket there and
     // never uses std::io::stdin.
     unsafe { OwnedFd::from_raw_fd(0) }
 }
 
 /// Makes the mount at `path` and everything below it read-only.
-pub(super) fn make_read_only(path: &str) -> nix::Result<()> {
+pub(in crate::cluster) fn make_read_only(path: &str) -> nix::Result<()> {
     let path = CString::new(path).map_err(|_| nix::Error::EINVAL)?;
     // SAFETY: mount_attr is plain data for which all zeroes is valid.
     let mut attributes: libc::mount_attr = unsafe { mem::zeroed() };
@@ -74,7 +77,7 @@ pub(super) fn make_read_only(path: &str) -> nix::Result<()> {
 }
 
 /// Asks the kernel to kill this process when its parent dies.
-pub(super) fn die_with_parent() -> nix::Result<()> {
+pub(in crate::cluster) fn die_with_parent() -> nix::Result<()> {
     // SAFETY: this prctl takes plain integers and touches no memory.
     let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL, 0, 0, 0) };
     nix::errno::Errno::result(result).map(drop)

@@ -11,7 +11,7 @@ use kube::api::Api;
 use kube::runtime::{WatchStreamExt, reflector, watcher};
 use serde::de::DeserializeOwned;
 
-use crate::cluster::ClusterError;
+use super::ClusterError;
 
 /// Waits until the objects of a kind, or the one of this name, satisfy a condition. A watch that
 /// breaks is made again after a pause.

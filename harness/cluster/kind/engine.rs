@@ -1,0 +1,102 @@
+//! The container engine, by its command line.
+
+use std::net::Ipv4Addr;
+use std::process::Stdio;
+use std::time::Duration;
+
+use nix::unistd::getpid;
+
+use crate::cluster::ClusterError;
+
+/// The engine's program.
+pub(super) const ENGINE: &str = "docker";
+
+/// The label that kind gives every container of a cluster; its value is the cluster's name.
+/// <https://github.com/kubernetes-sigs/kind/blob/v0.30.0/pkg/cluster/internal/providers/docker/constants.go>
+pub(super) const CLUSTER_LABEL: &str = "io.x-k8s.kind.cluster";
+
+/// What one call of the engine may take, unless it is said.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// Runs the engine; its output, trimmed.
+///
+/// # Errors
+/// If it can't be started, does not end in time, or fails: with what it said.
+pub(super) async fn engine(args: &[&str]) -> Result<String, ClusterError> {
+    let shown = || format!("{ENGINE} {}", args.join(" "));
+    let mut command = tokio::process::Command::new(ENGINE);
+    command.args(args).stdin(Stdio::null()).kill_on_drop(true);
+    let output = tokio::time::timeout(LIMIT, command.output())
+        .await
+        .map_err(|_| ClusterError::new(format!("{} did not end within {LIMIT:?}", shown())))?
+        .map_err(|error| ClusterError::caused(shown(), error))?;
+    if output.status.success() {
+        return Ok(String::from_utf8_lossy(&output.stdout).trim().to_owned());
+    }
+    let said = String::from_utf8_lossy(&output.stderr);
+    let said = said.trim();
+    Err(ClusterError::new(format!("{}: {}: {said}", shown(), output.status)))
+}
+
+/// The address of a container on a network.
+pub(super) async fn address(container: &str, network: &str) -> Result<Ipv4Addr, ClusterError> {
+    let template = format!(
+        "{{{{with index .NetworkSettings.Networks \"{network}\"}}}}{{{{.IPAddress}}}}{{{{end}}}}"
+    );
+    let text = engine(&["inspect", "--format", &template, container]).await?;
+    text.parse().map_err(|error| {
+        ClusterError::caused(format!("the address of {container}: `{text}`"), error)
+    })
+}
+
+/// Makes a network of its own for a cluster.
+///
+/// # Errors
+/// If the engine has no range of addresses left.
+pub(super) async fn make_network(name: &str) -> Result<(), ClusterError> {
+    // kind's own settings for the network that it makes: masquerading, and the MTU of the default
+    // bridge.
+    engine(&["network", "create", "--driver", "bridge", name]).await.map(drop)
+}
+
+/// Removes every container of a cluster with its volumes, and its network. Idempotent: what another
+/// process removes at the same time is no error.
+pub(super) async fn remove_cluster(name: &str) -> Result<(), ClusterError> {
+    let filter = format!("label={CLUSTER_LABEL}={name}");
+    loop {
+        let listed = engine(&["ps", "--all", "--quiet", "--filter", &filter]).await?;
+        let containers: Vec<&str> = listed.split_whitespace().collect();
+        if containers.is_empty() {
+            break;
+        }
+        let removed = engine(&[&["rm", "--force", "--volumes"], &containers[..]].concat()).await;
+        let still = engine(&["ps", "--all", "--quiet", "--filter", &filter]).await?;
+        if still == listed {
+            removed?;
+        }
+    }
+    let filter = format!("name=^{name}$");
+    let networks = engine(&["network", "ls", "--quiet", "--filter", &filter]).await?;
+    if networks.is_empty() { Ok(()) } else { engine(&["network", "rm", name]).await.map(drop) }
+}
+
+/// Ends every other process that makes a cluster with this name: kind goes on when its caller dies.
+/// The name is a cluster's of ours alone.
+pub(super) fn end_makers(name: &str) {
+    for process in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let Some(pid) = process.file_name().to_str().and_then(|name| name.parse().ok()) else {
+            continue;
+        };
+        let line = std::fs::read(process.path().join("cmdline")).unwrap_or_default();
+        let mut words = line.split(|byte| *byte == 0);
+        let first = words.next().unwrap_or_default();
+        let makes = first.ends_with(b"kind") || first.ends_with(ENGINE.as_bytes());
+        if makes && pid != getpid().as_raw() && words.any(|word| word == name.as_bytes()) {
+            // It may have ended a moment ago.
+            let _ = nix::sys::signal::kill(
+                nix::unistd::Pid::from_raw(pid),
+                nix::sys::signal::Signal::SIGKILL,
+            );
+        }
+    }
+}

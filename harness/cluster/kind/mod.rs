@@ -1,0 +1,451 @@
+//! Clusters made by the `kind` CLI: kubeadm nodes in containers, behind kind's load balancer.
+//!
+//! # Guarantees
+//! A cluster's name is drawn at random and stands in a folder of the cache, locked by its harness,
+//! before anything is made under it; containers carry it as kind's label, and the network is named
+//! so. Whatever becomes of the harness, its reaper (`reaper.rs`) or the next start removes exactly
+//! that. A cluster that somebody else made is never touched.
+
+mod config;
+mod engine;
+mod node;
+mod reaper;
+
+use std::fs::{self, File};
+use std::hash::{BuildHasher, RandomState};
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Stdio;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use futures::FutureExt;
+use futures::future::{BoxFuture, try_join, try_join_all};
+use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::net::TcpStream;
+use tokio::sync::broadcast;
+
+use super::agent::AGENT_ARGUMENT;
+use super::checked::checked;
+use super::client::{APISERVER_PORT, Access};
+use super::{Cluster, ClusterError, ClusterOptions, Command, DiedUnasked, Node, addon, agent};
+use crate::assets::{Assets, Cache};
+use crate::scenario::{Addon, NodeRef};
+use engine::{ENGINE, engine};
+use node::{Common, KindNode};
+use reaper::REAPER_ARGUMENT;
+
+/// Where every node sees the cluster's folder `shared`.
+const MOUNT: &str = "/outage";
+
+/// This program, in the shared folder.
+const PROGRAM: &str = "outage";
+
+/// Held as long as the cluster's harness lives.
+const LOCK: &str = "lock";
+
+/// The folder that all nodes see, in the cluster's own.
+const SHARED: &str = "shared";
+
+/// The administrator's kubeconfig on a master.
+const ADMIN: &str = "/etc/kubernetes/admin.conf";
+
+/// A bound for what kind and Kubernetes do by themselves; measured: about 110 s on two cores.
+const PATIENCE: Duration = Duration::from_secs(600);
+
+/// What makes a kind cluster.
+#[derive(Debug, Clone)]
+pub(super) struct Tools {
+    /// The `kind` program.
+    pub kind: PathBuf,
+    /// The node image, as the engine knows it.
+    pub image: String,
+}
+
+/// The `kind` on the `PATH`, and the published image by its tag.
+pub(super) fn tools(options: &ClusterOptions) -> Tools {
+    Tools { kind: "kind".into(), image: format!("kindest/node:v{}", options.kubernetes) }
+}
+
+/// A running kind cluster.
+#[derive(Debug)]
+pub(super) struct Kind {
+    name: String,
+    options: ClusterOptions,
+    image: String,
+    folder: PathBuf,
+    /// Held as long as the folder is in use.
+    lock: Mutex<Option<File>>,
+    nodes: Vec<Arc<dyn Node>>,
+    balancer: SocketAddr,
+    kubeconfig: String,
+    deaths: broadcast::Sender<DiedUnasked>,
+    /// For the first who asks: deaths since the cluster began.
+    first_deaths: Mutex<Option<broadcast::Receiver<DiedUnasked>>>,
+    /// Set when the cluster is told to end: from then on every death is asked for.
+    ending: Arc<AtomicBool>,
+}
+
+impl Kind {
+    /// Has kind make a cluster and waits until Kubernetes is up on every node: apiservers ready,
+    /// nodes Ready, kube-proxy and `CoreDNS` running, addons serving. `say` is told how far it is.
+    ///
+    /// # Errors
+    /// What could not be made. Nothing stays.
+    pub async fn start(
+        assets: &Assets,
+        tools: &Tools,
+        options: ClusterOptions,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Arc<Self>, ClusterError> {
+        sweep().await?;
+        let (folder, lock) = make_folder()
+            .map_err(|error| ClusterError::caused("make a folder for a kind cluster", error))?;
+        let name = name_of(&folder);
+        reaper::start(&options.program, &folder)?;
+        let made = Self::bring_up(assets, tools, options, &folder, lock, say).await;
+        if made.is_err() {
+            // The failure that led here is the one to report.
+            let _ = remove(&name, &folder).await;
+        }
+        made
+    }
+
+    async fn bring_up(
+        assets: &Assets,
+        tools: &Tools,
+        options: ClusterOptions,
+        folder: &Path,
+        lock: File,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<Arc<Self>, ClusterError> {
+        let name = name_of(folder);
+        let shared = folder.join(SHARED);
+        fs::hard_link(&options.program, shared.join(PROGRAM))
+            .or_else(|_| fs::copy(&options.program, shared.join(PROGRAM)).map(drop))
+            .map_err(|error| {
+                ClusterError::caused(format!("take {}", options.program.display()), error)
+            })?;
+        for addon in &options.addons {
+            addon::lay_out(*addon, assets, &shared.join(addon.name()), "")?;
+        }
+        engine::make_network(&name).await?;
+        create(tools, &options, folder, say).await?;
+        let (deaths, first_deaths) = broadcast::channel(64);
+        let ending = Arc::new(AtomicBool::new(false));
+        let common = Common {
+            network: name.clone(),
+            shared,
+            logs: options.logs.clone().unwrap_or_else(|| folder.join("logs")),
+            deaths: deaths.clone(),
+            ending: Arc::clone(&ending),
+        };
+        let nodes = refs(&options).map(|id| {
+            let common = &common;
+            let container = container(&name, id);
+            async move {
+                let node = KindNode::start(id, container, common).await?;
+                Ok::<_, ClusterError>(Arc::new(node) as Arc<dyn Node>)
+            }
+        });
+        let nodes = try_join_all(nodes).await?;
+        say(format!("{} nodes entered", nodes.len()));
+        // kind has a load balancer only where there are several masters.
+        let balancer = if options.masters > 1 {
+            engine::address(&format!("{name}-external-load-balancer"), &name).await?.into()
+        } else {
+            nodes
+                .first()
+                .map(|node| node.address())
+                .ok_or_else(|| ClusterError::new("a cluster needs a master"))?
+        };
+        let first = nodes.first().ok_or_else(|| ClusterError::new("a cluster needs a master"))?;
+        let kubeconfig = checked(&**first, Command::new(["cat", ADMIN])).await?;
+        let kind = Arc::new(Self {
+            image: tools.image.clone(),
+            folder: folder.to_owned(),
+            lock: Mutex::new(Some(lock)),
+            balancer: SocketAddr::new(balancer, APISERVER_PORT),
+            kubeconfig: String::from_utf8_lossy(&kubeconfig.stdout).into_owned(),
+            first_deaths: Mutex::new(Some(first_deaths)),
+            nodes,
+            name,
+            options,
+            deaths,
+            ending,
+        });
+        let up = kind.await_kubernetes(say);
+        tokio::time::timeout(PATIENCE, up).await.map_err(|_| {
+            ClusterError::new(format!("Kubernetes was not up within {PATIENCE:?}"))
+        })??;
+        Ok(kind)
+    }
+
+    async fn await_kubernetes(
+        self: &Arc<Self>,
+        say: &(dyn Fn(String) + Send + Sync),
+    ) -> Result<(), ClusterError> {
+        let access = Access::new(Arc::clone(self) as Arc<dyn Cluster>).await?;
+        let masters = access.masters().map(|master| access.await_apiserver(master.id(), "/readyz"));
+        try_join_all(masters).await?;
+        say(format!("{0} of {0} apiservers ready", self.options.masters));
+        access.await_nodes().await?;
+        say(format!("{0} of {0} nodes Ready", self.nodes.len()));
+        access.await_kube_proxy().await?;
+        access.await_services().await?;
+        say("kube-proxy running".into());
+        let coredns = async {
+            access.await_coredns().await?;
+            say("CoreDNS running".into());
+            Ok(())
+        };
+        let addons = try_join_all(self.options.addons.iter().map(|addon| async {
+            self.add(*addon).await?;
+            access.await_addon(*addon).await?;
+            say(format!("{} serving", addon.name()));
+            Ok(())
+        }));
+        try_join(coredns, addons).await.map(drop)
+    }
+
+    async fn add(&self, addon: Addon) -> Result<(), ClusterError> {
+        let Some(first) = self.nodes.first() else { return Ok(()) };
+        let apply = Command::new([
+            "kubectl".to_owned(),
+            format!("--kubeconfig={ADMIN}"),
+            "apply".into(),
+            format!("--kustomize={MOUNT}/{}", addon.name()),
+        ]);
+        checked(&**first, apply.timeout(Duration::from_secs(60))).await.map(drop)
+    }
+
+    /// Copies the logs of all containers to where the run keeps its logs.
+    async fn keep_pod_logs(&self) {
+        let Some(logs) = &self.options.logs else { return };
+        let copies = self.nodes.iter().map(|node| async {
+            let from = format!("{}:/var/log/pods", node.name());
+            let to = logs.join(node.name()).join("pods");
+            // A node that is gone has none.
+            let _ = engine(&["cp", "--quiet", &from, &to.display().to_string()]).await;
+        });
+        futures::future::join_all(copies).await;
+    }
+
+    async fn end(&self) -> Result<(), ClusterError> {
+        self.ending.store(true, Ordering::SeqCst);
+        if self.folder.exists() {
+            self.keep_pod_logs().await;
+            remove(&self.name, &self.folder).await?;
+        }
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
+        Ok(())
+    }
+}
+
+/// Runs `kind create cluster`; its lines are told as they come.
+async fn create(
+    tools: &Tools,
+    options: &ClusterOptions,
+    folder: &Path,
+    say: &(dyn Fn(String) + Send + Sync),
+) -> Result<(), ClusterError> {
+    let name = name_of(folder);
+    let shared = folder.join(SHARED).display().to_string();
+    let text = config::config(options, &tools.image, &shared)
+        .map_err(|why| ClusterError::new(format!("the committed kind configuration: {why}")))?;
+    let file = folder.join("kind.yaml");
+    fs::write(&file, text)
+        .map_err(|error| ClusterError::caused(format!("write {}", file.display()), error))?;
+    let failed = |error| ClusterError::caused(format!("run {}", tools.kind.display()), error);
+    let mut kind = tokio::process::Command::new(&tools.kind)
+        .args(["create", "cluster", "--name", &name, "--config"])
+        .arg(&file)
+        .arg("--kubeconfig")
+        .arg(folder.join("kubeconfig"))
+        .env("KIND_EXPERIMENTAL_PROVIDER", ENGINE)
+        .env("KIND_EXPERIMENTAL_DOCKER_NETWORK", &name)
+        // The host's proxies can't reach the nodes, nor the nodes the proxies.
+        .env_remove("HTTP_PROXY")
+        .env_remove("HTTPS_PROXY")
+        .env_remove("NO_PROXY")
+        .env_remove("http_proxy")
+        .env_remove("https_proxy")
+        .env_remove("no_proxy")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()
+        .map_err(failed)?;
+    let mut last = Vec::new();
+    if let Some(lines) = kind.stderr.take() {
+        let mut lines = BufReader::new(lines).lines();
+        while let Some(line) = lines.next_line().await.map_err(failed)? {
+            let line = line.trim().to_owned();
+            // Each step is told again when it has ended, and kind greets.
+            if let Some(done) = line.strip_prefix('✓') {
+                let step: String = done.chars().filter(char::is_ascii).collect();
+                say(format!("kind: {}", step.trim()));
+            }
+            last.push(line);
+        }
+    }
+    let status = kind.wait().await.map_err(failed)?;
+    if status.success() {
+        return Ok(());
+    }
+    let said = last[last.len().saturating_sub(20)..].join("\n");
+    Err(ClusterError::new(format!("kind create cluster: {status}:\n{said}")))
+}
+
+/// The nodes of such a cluster: masters, then workers.
+fn refs(options: &ClusterOptions) -> impl Iterator<Item = NodeRef> {
+    let masters = (1..=options.masters).map(NodeRef::Master);
+    masters.chain((1..=options.workers).map(NodeRef::Worker))
+}
+
+/// How kind names a node's container.
+/// <https://github.com/kubernetes-sigs/kind/blob/v0.30.0/pkg/cluster/internal/providers/common/namer.go>
+fn container(cluster: &str, id: NodeRef) -> String {
+    let (role, index) = match id {
+        NodeRef::Master(index) => ("control-plane", index),
+        NodeRef::Worker(index) => ("worker", index),
+    };
+    let suffix = if index > 1 { index.to_string() } else { String::new() };
+    format!("{cluster}-{role}{suffix}")
+}
+
+/// Where the folders of all kind clusters are.
+fn clusters() -> Result<PathBuf, ClusterError> {
+    let cache =
+        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
+    Ok(cache.root().join("kind"))
+}
+
+/// A folder whose name is the cluster's, locked.
+fn make_folder() -> io::Result<(PathBuf, File)> {
+    let all = clusters().map_err(io::Error::other)?;
+    fs::create_dir_all(&all)?;
+    // The name is part of host names later on, so it is short.
+    let number = RandomState::new().hash_one(()) >> 32;
+    let folder = all.join(format!("outage-{number:08x}"));
+    fs::create_dir(&folder)?;
+    let lock = File::create(folder.join(LOCK))?;
+    lock.lock()?;
+    fs::create_dir(folder.join(SHARED))?;
+    // What is made under the name is found again after a power cut, too.
+    File::open(&folder)?.sync_all()?;
+    File::open(&all)?.sync_all()?;
+    Ok((folder, lock))
+}
+
+/// The cluster that a folder stands for.
+fn name_of(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Removes a cluster, and then its folder.
+async fn remove(name: &str, folder: &Path) -> Result<(), ClusterError> {
+    engine::end_makers(name);
+    engine::remove_cluster(name).await?;
+    match fs::remove_dir_all(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(ClusterError::caused(format!("remove {}", folder.display()), error))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// Removes the clusters whose harness is gone.
+///
+/// # Errors
+/// If one can't be removed.
+pub(super) async fn sweep() -> Result<(), ClusterError> {
+    let folders = fs::read_dir(clusters()?).into_iter().flatten().flatten();
+    for folder in folders.map(|entry| entry.path()) {
+        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+        if lock.try_lock().is_ok() {
+            remove(&name_of(&folder), &folder).await?;
+        }
+    }
+    Ok(())
+}
+
+impl Cluster for Kind {
+    fn provider(&self) -> &'static str {
+        "kind"
+    }
+
+    fn nodes(&self) -> &[Arc<dyn Node>] {
+        &self.nodes
+    }
+
+    fn load_balancer(&self) -> SocketAddr {
+        self.balancer
+    }
+
+    fn admin_kubeconfig(&self) -> &str {
+        &self.kubeconfig
+    }
+
+    fn connect(
+        &self,
+        to: SocketAddr,
+        timeout: Duration,
+    ) -> BoxFuture<'_, Result<io::Result<TcpStream>, ClusterError>> {
+        // The engine's bridge gives the host an address on the network between nodes.
+        async move {
+            Ok(match tokio::time::timeout(timeout, TcpStream::connect(to)).await {
+                Ok(connected) => connected,
+                Err(_) => Err(io::ErrorKind::TimedOut.into()),
+            })
+        }
+        .boxed()
+    }
+
+    fn provenance(&self) -> Vec<(String, String)> {
+        vec![("node image".into(), self.image.clone())]
+    }
+
+    fn departures(&self) -> Vec<String> {
+        let settings = self.options.settings.iter();
+        let settings = settings.map(|(of, name, value)| format!("{}: --{name}={value}", of.name()));
+        let addons = self.options.addons.iter().map(|addon| addon::departures(*addon).to_owned());
+        addons.chain(settings).collect()
+    }
+
+    fn deaths(&self) -> broadcast::Receiver<DiedUnasked> {
+        let first = self.first_deaths.lock().unwrap_or_else(PoisonError::into_inner).take();
+        first.unwrap_or_else(|| self.deaths.subscribe())
+    }
+
+    fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.end().boxed()
+    }
+}
+
+/// Does the work of an agent or of a reaper, if that is what this program was started as; the exit
+/// code.
+pub(super) fn stand_in() -> Option<i32> {
+    let mut args = std::env::args().skip(1);
+    match args.next()?.as_str() {
+        AGENT_ARGUMENT => Some(agent::main(&args.next()?)),
+        REAPER_ARGUMENT => Some(reaper::main(Path::new(&args.next()?))),
+        _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn containers_are_named_as_kind_names_them() {
+        assert_eq!(container("outage-1", NodeRef::Master(1)), "outage-1-control-plane");
+        assert_eq!(container("outage-1", NodeRef::Master(3)), "outage-1-control-plane3");
+        assert_eq!(container("outage-1", NodeRef::Worker(1)), "outage-1-worker");
+        assert_eq!(container("outage-1", NodeRef::Worker(2)), "outage-1-worker2");
+    }
+}
