@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod files;
 mod list;
+mod reap;
 mod report;
 mod run;
 mod shell;
@@ -62,6 +63,8 @@ enum Subcommands {
     /// Shows and fetches what clusters are made of
     #[command(subcommand)]
     Assets(assets::AssetsCommand),
+    /// Removes clusters that a killed run left behind
+    Reap,
     /// Says whether this machine can run labs, and what to do if not
     Doctor,
 }
@@ -78,6 +81,7 @@ pub fn main() -> ExitCode {
         Subcommands::List => Ok(list::run()),
         Subcommands::Doctor => doctor::run(),
         Subcommands::Run(run) => block_on(run.run()),
+        Subcommands::Reap => block_on(reap::run()),
         Subcommands::Up(up) => block_on(up.run()),
         Subcommands::Assets(command) => block_on(command.run()),
     };

@@ -79,11 +79,12 @@ impl Provider {
         }
     }
 
-    /// Removes what clusters left whose start was broken off.
+    /// Removes what clusters left whose start was broken off or whose harness is gone; their names.
+    /// What a running harness holds is not touched, nor a cluster that somebody else made.
     ///
     /// # Errors
     /// What can't be removed.
-    pub async fn sweep(self) -> Result<(), ClusterError> {
+    pub async fn sweep(self) -> Result<Vec<String>, ClusterError> {
         match self {
             Self::Lab => lab::sweep().await,
             Self::Kind => kind::sweep().await,

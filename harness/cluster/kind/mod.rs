@@ -100,7 +100,9 @@ impl Kind {
         options: ClusterOptions,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Arc<Self>, ClusterError> {
-        sweep().await?;
+        for name in sweep().await? {
+            say(format!("removed the kind cluster {name}: its run was killed"));
+        }
         let (folder, lock) = make_folder()
             .map_err(|error| ClusterError::caused("make a folder for a kind cluster", error))?;
         let name = name_of(&folder);
@@ -358,19 +360,22 @@ async fn remove(name: &str, folder: &Path) -> Result<(), ClusterError> {
     }
 }
 
-/// Removes the clusters whose harness is gone.
+/// Removes the clusters whose harness is gone; their names.
 ///
 /// # Errors
 /// If one can't be removed.
-pub(super) async fn sweep() -> Result<(), ClusterError> {
+pub(super) async fn sweep() -> Result<Vec<String>, ClusterError> {
+    let mut removed = Vec::new();
     let folders = fs::read_dir(clusters()?).into_iter().flatten().flatten();
     for folder in folders.map(|entry| entry.path()) {
         let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
         if lock.try_lock().is_ok() {
-            remove(&name_of(&folder), &folder).await?;
+            let name = name_of(&folder);
+            remove(&name, &folder).await?;
+            removed.push(name);
         }
     }
-    Ok(())
+    Ok(removed)
 }
 
 impl Cluster for Kind {

@@ -136,7 +136,7 @@ impl Lab {
         let cache = Cache::from_env()
             .map_err(|error| ClusterError::caused("find the cache folder", error))?;
         let labs = cache.root().join("labs");
-        remove_abandoned(&labs, progress);
+        remove_abandoned(&labs, progress, &mut Vec::new());
         let (folder, lock) = make_folder(&labs)
             .map_err(|error| ClusterError::caused(format!("make {}", labs.display()), error))?;
         // A file of the lab's own: nodes that are powered on again need it, whatever becomes of the
@@ -418,29 +418,31 @@ fn make_folder(labs: &Path) -> std::io::Result<(PathBuf, File)> {
 }
 
 /// Removes the folders of labs whose start was broken off, or whose run was killed, once their
-/// processes are gone.
+/// processes are gone; their names.
 ///
 /// # Errors
 /// If one can't be removed within 20 s.
-pub async fn sweep() -> Result<(), ClusterError> {
+pub async fn sweep() -> Result<Vec<String>, ClusterError> {
     const LIMIT: Duration = Duration::from_secs(20);
     const PERIOD: Duration = Duration::from_millis(50);
     let cache =
         Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
     let labs = cache.root().join("labs");
+    let mut removed = Vec::new();
     let swept = async {
         // What is just ending may still write.
-        while !remove_abandoned(&labs, &Progress::silent()) {
+        while !remove_abandoned(&labs, &Progress::silent(), &mut removed) {
             tokio::time::sleep(PERIOD).await;
         }
     };
     tokio::time::timeout(LIMIT, swept).await.map_err(|_| {
         ClusterError::new(format!("a lab that ended can't be removed from {}", labs.display()))
-    })
+    })?;
+    Ok(removed)
 }
 
-/// Removes the folders of labs whose harness is gone; whether none is left.
-fn remove_abandoned(labs: &Path, progress: &Progress) -> bool {
+/// Removes the folders of labs whose harness is gone, and adds their names; whether none is left.
+fn remove_abandoned(labs: &Path, progress: &Progress, removed: &mut Vec<String>) -> bool {
     let Ok(entries) = fs::read_dir(labs) else { return true };
     let mut all = true;
     for folder in entries.flatten().map(|entry| entry.path()) {
@@ -450,6 +452,7 @@ fn remove_abandoned(labs: &Path, progress: &Progress) -> bool {
             match remove_tree(&folder) {
                 Ok(()) => {
                     progress.notice(format!("removed {}: its run was killed", folder.display()));
+                    removed.extend(folder.file_name().map(|name| name.display().to_string()));
                 }
                 Err(error) => {
                     all = false;
