@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod files;
 mod list;
+mod node_image;
 mod report;
 mod run;
 mod shell;
@@ -17,7 +18,9 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::assets::{Assets, Cache, Fetcher, Progress, Sources, Wanted, progress};
+use crate::assets::{
+    AssetError, Assets, Cache, Fetcher, KindAssets, Progress, Sources, Wanted, progress,
+};
 use crate::cluster::client::words;
 
 /// Bad usage, or a scenario that can't be read.
@@ -62,6 +65,9 @@ enum Subcommands {
     /// Shows and fetches what clusters are made of
     #[command(subcommand)]
     Assets(assets::AssetsCommand),
+    /// Makes images for kind clusters, where no registry has them
+    #[command(subcommand)]
+    NodeImage(node_image::NodeImageCommand),
     /// Says whether this machine can run labs, and what to do if not
     Doctor,
 }
@@ -80,6 +86,7 @@ pub fn main() -> ExitCode {
         Subcommands::Run(run) => block_on(run.run()),
         Subcommands::Up(up) => block_on(up.run()),
         Subcommands::Assets(command) => block_on(command.run()),
+        Subcommands::NodeImage(command) => block_on(command.run()),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("outage: {}", failure.message.trim_end());
@@ -120,11 +127,20 @@ fn program() -> Result<PathBuf, Failure> {
 
 /// Gets what a cluster needs, showing how far it is.
 async fn fetch(wanted: &Wanted) -> Result<Arc<Assets>, Failure> {
+    shown(async |fetcher: Fetcher| fetcher.fetch(wanted).await.map(Arc::new)).await
+}
+
+/// Gets kind, and what its images are made of, showing how far it is.
+async fn fetch_kind() -> Result<KindAssets, Failure> {
+    shown(async |fetcher: Fetcher| fetcher.kind().await).await
+}
+
+async fn shown<T>(get: impl AsyncFnOnce(Fetcher) -> Result<T, AssetError>) -> Result<T, Failure> {
     let (progress, events) = Progress::channel();
     let shown = tokio::spawn(progress::show(events));
     let fetched = async {
         let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress)?;
-        Ok::<_, Failure>(Arc::new(fetcher.fetch(wanted).await?))
+        Ok::<_, Failure>(get(fetcher).await?)
     }
     .await;
     // It ends by itself, as nothing can report progress any more.

@@ -4,6 +4,7 @@
 pub mod client;
 pub mod lab;
 pub mod ledger;
+pub mod node_image;
 mod provider;
 
 use std::fmt;

@@ -44,6 +44,7 @@ pub use enter::{enter, trial};
 use layout::{LabPaths, network};
 use link::Link;
 pub(super) use room::check as room;
+pub(super) use store::of_version as image_store;
 use wire::NodeSpec;
 
 /// First argument that makes this program the first process of a lab.
@@ -97,7 +98,7 @@ impl Machine {
 }
 
 /// The reference of the pause image among the assets.
-fn pause_image(assets: &Assets) -> Result<String, ClusterError> {
+pub(super) fn pause_image(assets: &Assets) -> Result<String, ClusterError> {
     assets
         .images()
         .iter()
