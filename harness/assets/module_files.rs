@@ -231,6 +231,25 @@ printf '#!/bin/sh\necho "{\"GoMod\": \"x\", \"Dir\": \"%s\"}"\n' "$1/module" > "
     }
 
     #[tokio::test]
+    async fn each_folder_of_a_module_gets_its_name() {
+        let dir = tempfile::tempdir().expect("a folder");
+        for file in ["images/base/files/kind/bin/a", "images/haproxy/haproxy.cfg"] {
+            let file = dir.path().join("module").join(file);
+            std::fs::create_dir_all(file.parent().expect("a folder")).expect("created");
+            std::fs::write(file, "x").expect("written");
+        }
+        let constants = dir.path().join("module/pkg/cluster/internal/loadbalancer/const.go");
+        std::fs::create_dir_all(constants.parent().expect("a folder")).expect("created");
+        std::fs::write(constants, "const Image = \"haproxy:v1\"\n").expect("written");
+        let (go, cache) = (module(dir.path()), Cache::at(dir.path().join("cache")));
+        let got = ModuleFiles::kind(&cache, None, &go, &Progress::silent()).await.expect("got");
+        for file in ["base/kind/bin/a", "haproxy/haproxy.cfg", "loadbalancer/const.go"] {
+            assert!(got.path().join(file).is_file(), "{file}");
+        }
+        assert_eq!(got.provenance()[0].name, KIND_FILES);
+    }
+
+    #[tokio::test]
     async fn a_named_folder_comes_first() {
         let dir = tempfile::tempdir().expect("a folder");
         let named = dir.path().join(METRICS_SERVER_MANIFESTS);

@@ -77,7 +77,7 @@ const NODE: &[&str] = &[
 const PROXY: &[&str] = &["conntrack", "iptables", "nftables"];
 
 /// What kind's entrypoint and units run in a node beside that. Debian's libc-bin has `getent`.
-const KIND_NODE: &[&str] = &["debianutils", "hostname", "jq", "kmod", "libc-bin", "systemd"];
+const KIND_NODE: &[&str] = &["debianutils", "hostname", "kmod", "libc-bin", "systemd"];
 
 const NODE_NEEDS: &[&str] = &[
     "bin/bash",
@@ -96,7 +96,6 @@ const KIND_NODE_NEEDS: &[&str] = &[
     "usr/lib/systemd/systemd",
     "usr/bin/getent",
     "usr/bin/hostname",
-    "usr/bin/jq",
     "usr/bin/systemctl",
     "usr/bin/which",
     "usr/bin/containerd",
