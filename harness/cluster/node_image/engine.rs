@@ -109,3 +109,52 @@ impl Engine {
             .map_err(|error| ClusterError::caused(format!("run {}", self.program), error))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::io::Write;
+
+    /// An engine that has one image and no space. Written by another process: a program that this one
+    /// has open for writing can't be run.
+    fn engine(dir: &std::path::Path) -> Engine {
+        let program = dir.join("docker");
+        let script = r#"cat > "$0" <<'END' && chmod 755 "$0"
+#!/bin/sh
+case "$*" in
+"image inspect"*" known:v1") echo "sha256:1234 abcd" ;;
+"image inspect"*" foreign:v1") echo "sha256:5678 " ;;
+load) head -c 10 >/dev/null; echo "no space left" >&2; exit 1 ;;
+version) echo "is the daemon running?" >&2; exit 1 ;;
+*) exit 1 ;;
+esac
+END"#;
+        let mut written = std::process::Command::new("sh");
+        written.arg("-c").arg(script).arg(&program);
+        assert!(written.status().expect("a shell").success());
+        Engine { program: program.display().to_string() }
+    }
+
+    #[tokio::test]
+    async fn an_image_is_known_by_its_id_and_label() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let engine = engine(dir.path());
+        let image = async |name| engine.image(name, "x").await.expect("asked");
+        assert_eq!(image("known:v1").await, Some(("sha256:1234".into(), "abcd".into())));
+        assert_eq!(image("foreign:v1").await, Some(("sha256:5678".into(), String::new())));
+        assert_eq!(image("other:v1").await, None);
+    }
+
+    #[tokio::test]
+    async fn why_an_engine_took_no_archive_is_said_in_its_words() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let pack = |mut out: File| {
+            let written = out.write_all(&vec![0; 1 << 20]);
+            written.map_err(|source| AssetError::Io { action: "write", path: "x".into(), source })
+        };
+        let error = engine(dir.path()).load(pack).await.expect_err("no space");
+        assert!(error.to_string().contains("no space left"), "{error}");
+        let error = engine(dir.path()).check().await.expect_err("no daemon");
+        assert!(error.to_string().contains(".ci/docker start"), "{error}");
+    }
+}
