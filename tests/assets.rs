@@ -118,6 +118,7 @@ impl Bench {
                 etcd: base.to_owned(),
                 coredns: base.to_owned(),
                 cri_tools: base.to_owned(),
+                kind: base.to_owned(),
                 connect_timeout: Duration::from_millis(500),
                 silence_timeout: Duration::from_millis(500),
             },
@@ -184,6 +185,32 @@ async fn all_commands_of_kubernetes_are_downloaded_each_with_its_checksum() {
     for provenance in found.provenance() {
         assert_eq!(provenance.sha256, hex(provenance.name.as_bytes()));
     }
+}
+
+#[tokio::test]
+async fn a_program_that_is_published_under_another_name_gets_its_own() {
+    let release = Release::of_kind().expect("a release");
+    let path = format!("/v{}/kind-linux-{}", release.version, release.architecture);
+    let sum = format!("{}  kind-linux-{}\n", hex(b"kind"), release.architecture);
+    let server = Server::start(HashMap::from([
+        (path.clone(), Answer::Body("kind".into())),
+        (format!("{path}.sha256sum"), Answer::Body(sum.into())),
+    ]))
+    .await;
+    let bench = Bench::new(&server.base);
+    let found = bench.fetcher.binaries(&release).await.expect("kind");
+    let path = found.path(Binary::Kind).expect("a path");
+    assert_eq!(std::fs::read_to_string(path).expect("text"), "kind");
+    assert_eq!(path.metadata().expect("metadata").permissions().mode() & 0o777, 0o755);
+    let mut kept: Vec<_> = path
+        .parent()
+        .expect("a folder")
+        .read_dir()
+        .expect("readable")
+        .map(|f| f.expect("a file").file_name())
+        .collect();
+    kept.sort();
+    assert_eq!(kept, ["entry.json", "kind", "stamps.json"]);
 }
 
 #[tokio::test]

@@ -6,14 +6,15 @@
 //! ignored; with `OUTAGE_DENY_SKIPS` it fails.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use outage::assets::{
-    Assets, Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, Wanted,
+    Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, Wanted,
 };
-use outage::cluster::Provider;
+use outage::cluster::{Provider, Supplies};
 use outage::event::{Event, Outcome, Phase, Verdict};
 use outage::report;
 use outage::run::{Chosen, Omit, Past, Plan, Session, numbers, skipped};
@@ -134,7 +135,7 @@ fn wants(case: Chosen, omit: Omit, wanted: Verdict) -> Result<Vec<Event>, Failed
 }
 
 async fn run(case: Chosen, omit: Omit) -> Result<Vec<Event>, Failed> {
-    let assets = assets().await?;
+    let supplies = supplies().await?;
     // It stays where a case fails, with the components' logs.
     let folder = tempfile::Builder::new().prefix("outage-e2e-").tempdir()?;
     let session = Session {
@@ -153,7 +154,7 @@ async fn run(case: Chosen, omit: Omit) -> Result<Vec<Event>, Failed> {
         omit,
     };
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
-    session.run(&assets, &sender, &CancellationToken::new()).await?;
+    session.run(&supplies, &sender, &CancellationToken::new()).await?;
     drop(sender);
     let mut events = Vec::new();
     while let Some(event) = receiver.recv().await {
@@ -170,17 +171,18 @@ fn kubernetes() -> Result<KubernetesVersion, Failed> {
     Ok(version.as_deref().unwrap_or(DEFAULT_KUBERNETES).parse()?)
 }
 
-async fn assets() -> Result<Arc<Assets>, Failed> {
+async fn supplies() -> Result<Arc<Supplies>, Failed> {
     let (progress, events) = Progress::channel();
     let shown = tokio::spawn(outage::assets::progress::show(events));
-    let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress)?;
+    let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
     let metrics_server = BUILTIN.iter().any(|builtin| {
         let scenario = load(builtin.path, builtin.text.as_bytes());
         scenario.is_ok_and(|read| read.cluster.addons.contains(&Addon::MetricsServer))
     });
     let wanted = Wanted { kubernetes: kubernetes()?, metrics_server };
-    let assets = fetcher.fetch(&wanted).await?;
-    drop(fetcher);
+    let program = Path::new(env!("CARGO_BIN_EXE_outage"));
+    let supplies = Provider::Lab.supply(&fetcher, &wanted, program, &progress).await?;
+    drop((fetcher, progress));
     shown.await?;
-    Ok(Arc::new(assets))
+    Ok(Arc::new(supplies))
 }

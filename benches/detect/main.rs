@@ -12,16 +12,16 @@ mod statistics;
 mod table;
 mod watcher;
 
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
 use outage::assets::{
-    Assets, Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, Wanted,
+    Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, Wanted,
 };
 use outage::cluster::client::words;
-use outage::cluster::{ClusterError, ClusterOptions, Provider};
+use outage::cluster::{ClusterError, ClusterOptions, Provider, Supplies};
 use outage::event::{ActionState, CaseInfo, Event, Outcome, Verdict, What};
 use outage::run::{Case, Held, Omit, Plan, numbers, run_case};
 use outage::scenario::NodeRef::{Master, Worker};
@@ -152,17 +152,20 @@ async fn compare(arguments: &Arguments) -> Result<(), Failure> {
 struct Bench {
     scenario: Scenario,
     kubernetes: KubernetesVersion,
-    assets: Arc<Assets>,
+    supplies: Supplies,
     folder: tempfile::TempDir,
 }
 
 impl Bench {
     async fn new(scenario: Scenario) -> Result<Self, Failure> {
         let kubernetes = DEFAULT_KUBERNETES.parse()?;
-        let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), Progress::silent())?;
-        let assets = fetcher.fetch(&Wanted { kubernetes, metrics_server: true }).await?;
+        let progress = Progress::silent();
+        let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
+        let wanted = Wanted { kubernetes, metrics_server: true };
+        let program = Path::new(env!("CARGO_BIN_EXE_outage"));
+        let supplies = Provider::Lab.supply(&fetcher, &wanted, program, &progress).await?;
         let folder = tempfile::tempdir()?;
-        Ok(Self { scenario, kubernetes, assets: Arc::new(assets), folder })
+        Ok(Self { scenario, kubernetes, supplies, folder })
     }
 
     async fn cluster(&self) -> Result<Held, Failure> {
@@ -178,8 +181,8 @@ impl Bench {
             logs: None,
         };
         eprintln!("starting a lab");
-        let (assets, progress) = (Arc::clone(&self.assets), Progress::silent());
-        let cluster = Provider::Lab.create(assets, options, &progress, &|_| {}).await?;
+        let progress = Progress::silent();
+        let cluster = Provider::Lab.create(&self.supplies, options, &progress, &|_| {}).await?;
         Ok(Held::new(cluster, None))
     }
 

@@ -6,12 +6,11 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
-use std::sync::Arc;
 use std::time::Duration;
 
-use outage::assets::{Assets, Binary, Cache, DEFAULT_KUBERNETES};
+use outage::assets::{Binary, Cache, DEFAULT_KUBERNETES};
 use outage::assets::{Fetcher, KubernetesVersion, Progress, Sources, Wanted};
-use outage::cluster::{ClusterOptions, Provider};
+use outage::cluster::{ClusterOptions, Provider, Supplies};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::time::Instant;
@@ -59,7 +58,7 @@ pub struct Started {
 pub struct Place {
     cache: Cache,
     kubernetes: KubernetesVersion,
-    assets: Arc<Assets>,
+    supplies: Supplies,
 }
 
 impl Place {
@@ -67,9 +66,12 @@ impl Place {
     pub async fn find() -> Result<Self, Failure> {
         let cache = Cache::from_env()?;
         let kubernetes: KubernetesVersion = DEFAULT_KUBERNETES.parse()?;
-        let fetcher = Fetcher::new(cache.clone(), Sources::from_env(), Progress::silent())?;
-        let assets = fetcher.fetch(&Wanted { kubernetes, metrics_server: false }).await?;
-        Ok(Self { cache, kubernetes, assets: Arc::new(assets) })
+        let progress = Progress::silent();
+        let fetcher = Fetcher::new(cache.clone(), Sources::from_env(), progress.clone())?;
+        let wanted = Wanted { kubernetes, metrics_server: false };
+        let program = Path::new(env!("CARGO_BIN_EXE_outage"));
+        let supplies = Provider::Lab.supply(&fetcher, &wanted, program, &progress).await?;
+        Ok(Self { cache, kubernetes, supplies })
     }
 
     /// The lab's side of a measurement: starts a lab, saying its milestones, and ends it when
@@ -90,7 +92,7 @@ impl Place {
         let progress = Progress::silent();
         let mut closed = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
         let lab = tokio::select! {
-            lab = Provider::Lab.create(self.assets, options, &progress, &say) => lab?,
+            lab = Provider::Lab.create(&self.supplies, options, &progress, &say) => lab?,
             _ = &mut closed => return Ok(()),
         };
         say(UP.into());
@@ -101,7 +103,7 @@ impl Place {
 
     /// containerd's folder with all images; there once a lab has run.
     fn store(&self) -> Result<PathBuf, Failure> {
-        let images = self.assets.images().first().and_then(|image| image.path.parent());
+        let images = self.supplies.assets.images().first().and_then(|image| image.path.parent());
         let images = images.and_then(Path::file_name).ok_or("the assets hold no images")?;
         let prefix = format!("{}-{}-", self.kubernetes, images.to_string_lossy());
         let entries = std::fs::read_dir(self.cache.root().join("image-store"))?;
@@ -113,7 +115,8 @@ impl Place {
     }
 
     fn baseline(&self, masters: usize, work: &Path) -> Result<Command, Failure> {
-        let pause = self.assets.images().iter().find(|image| image.reference.contains("/pause:"));
+        let pause =
+            self.supplies.assets.images().iter().find(|image| image.reference.contains("/pause:"));
         let pause = pause.ok_or("the assets hold no pause image")?;
         // It must not outlive this process, not even a killed one.
         let mut command = Command::new("setpriv");
@@ -123,13 +126,13 @@ impl Place {
             .env("MASTERS", masters.to_string())
             .env("WORKERS", WORKERS.to_string())
             .env("KUBERNETES", self.kubernetes.to_string())
-            .env("NODE_ROOT", self.assets.node_root())
+            .env("NODE_ROOT", self.supplies.assets.node_root())
             .env("STORE", self.store()?)
             .env("PAUSE", &pause.reference)
             .env("OUTAGE", env!("CARGO_BIN_EXE_outage"))
             .env("WORK", work);
         for binary in [Binary::Kubelet, Binary::Kubeadm, Binary::Kubectl, Binary::Etcdctl] {
-            command.env(binary.name().to_uppercase(), self.assets.binary(binary)?);
+            command.env(binary.name().to_uppercase(), self.supplies.assets.binary(binary)?);
         }
         Ok(command)
     }

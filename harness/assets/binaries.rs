@@ -11,7 +11,7 @@ use super::build::Go;
 use super::cache::{Cache, Entry, sha256_of};
 use super::download::{Downloads, Sites};
 use super::error::{AssetError, Unavailable, checked, io_error, with_causes};
-use super::manifests::Manifests;
+use super::module_files::ModuleFiles;
 use super::progress::Progress;
 use super::provenance::{Origin, Provenance};
 use super::release::{Binary, Product, Release};
@@ -85,9 +85,15 @@ pub(super) struct Finder {
 
 impl Finder {
     /// Upstream's manifests of metrics-server.
-    pub(super) async fn manifests(&self) -> Result<Manifests, AssetError> {
+    pub(super) async fn manifests(&self) -> Result<ModuleFiles, AssetError> {
         let folder = self.folder.as_deref();
-        Manifests::metrics_server(&self.cache, folder, &self.go, &self.progress).await
+        ModuleFiles::metrics_server(&self.cache, folder, &self.go, &self.progress).await
+    }
+
+    /// What kind puts into its images.
+    pub(super) async fn kind_files(&self) -> Result<ModuleFiles, AssetError> {
+        let folder = self.folder.as_deref();
+        ModuleFiles::kind(&self.cache, folder, &self.go, &self.progress).await
     }
 
     pub(super) fn new(
@@ -222,7 +228,7 @@ fn mend(release: &Release) -> Vec<String> {
     ];
     match release.product {
         Product::Kubernetes => ways.insert(0, "let this machine reach https://dl.k8s.io".into()),
-        Product::Etcd | Product::Coredns | Product::CriTools => {
+        Product::Etcd | Product::Coredns | Product::CriTools | Product::Kind => {
             ways.insert(0, "let this machine reach https://github.com".into());
         }
         Product::MetricsServer => {}
@@ -278,6 +284,7 @@ mod tests {
             ("version.Info{Major:\"1\", Minor:\"25\", GitVersion:\"v1.25.4\"}", "1.25.4"),
             ("etcd Version: 3.6.5\nGit SHA: Not provided\n", "3.6.5"),
             ("CoreDNS-1.12.1\nlinux/amd64, go1.26.8, \n", "1.12.1"),
+            ("kind v0.31.0 go1.26.8 linux/amd64\n", "0.31.0"),
             ("v1.34.4-dirty", "1.34.4-dirty"),
         ] {
             assert_eq!(version_in(said).as_deref(), Some(version));

@@ -235,7 +235,7 @@ fn linker_flags(release: &Release) -> String {
     let packages: &[&str] = match release.product {
         Product::Kubernetes => &["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"],
         Product::MetricsServer => &["k8s.io/component-base/version"],
-        Product::Etcd | Product::Coredns => &[],
+        Product::Etcd | Product::Coredns | Product::Kind => &[],
         Product::CriTools => {
             let _ = write!(flags, " -X {CRI_TOOLS}/pkg/version.Version=v{version}");
             &[]

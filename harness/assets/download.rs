@@ -27,6 +27,8 @@ pub struct Sites {
     pub coredns: String,
     /// cri-tools: `<cri_tools>/v1.30.0/crictl-v1.30.0-linux-amd64.tar.gz` and `….sha256`.
     pub cri_tools: String,
+    /// kind: `<kind>/v0.31.0/kind-linux-amd64` and `….sha256sum`.
+    pub kind: String,
     /// How long a connection may take to be made. A site that is blocked must not hold up a build.
     pub connect_timeout: Duration,
     /// How long a site may say nothing, before its answer or in the middle of it.
@@ -40,6 +42,7 @@ impl Default for Sites {
             etcd: "https://github.com/etcd-io/etcd/releases/download".into(),
             coredns: "https://github.com/coredns/coredns/releases/download".into(),
             cri_tools: "https://github.com/kubernetes-sigs/cri-tools/releases/download".into(),
+            kind: "https://github.com/kubernetes-sigs/kind/releases/download".into(),
             connect_timeout: Duration::from_secs(3),
             silence_timeout: Duration::from_secs(10),
         }
@@ -105,6 +108,12 @@ impl Downloads {
             for file in &files {
                 unpack(file.clone(), release.clone(), dir.to_owned()).await?;
             }
+        } else {
+            // Some names carry the architecture.
+            for (file, binary) in files.iter().zip(release.binaries()) {
+                let to = dir.join(binary.name());
+                std::fs::rename(file, &to).map_err(io_error("rename", file))?;
+            }
         }
         for binary in release.binaries() {
             make_executable(&dir.join(binary.name()))?;
@@ -137,6 +146,11 @@ impl Downloads {
                 let file = format!("crictl-v{version}-linux-{architecture}.tar.gz");
                 let files = vec![(file.clone(), format!("{file}.sha256"))];
                 (&self.sites.cri_tools, files, true)
+            }
+            Product::Kind => {
+                let file = format!("kind-linux-{architecture}");
+                let files = vec![(file.clone(), format!("{file}.sha256sum"))];
+                (&self.sites.kind, files, false)
             }
             Product::MetricsServer => {
                 return Err(AssetError::Download {

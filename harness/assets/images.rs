@@ -164,7 +164,7 @@ fn component(
     let name = name.split(':').next().unwrap_or_default();
     let mut runs = |binary: Binary, dir: &str| {
         let path = format!("{dir}{}", binary.name());
-        image.file(&path, binaries.path(binary)?);
+        image.layer.file(&path, binaries.path(binary)?);
         Ok::<_, AssetError>(format!("/{path}"))
     };
     match name {
@@ -177,13 +177,13 @@ fn component(
         }
         "kube-proxy" => {
             runs(Binary::KubeProxy, "usr/local/bin/")?;
-            image.tree(&packages.proxy_root())?;
+            image.layer.tree(&packages.proxy_root())?;
         }
         "coredns" => image.entrypoint = vec![runs(Binary::Coredns, "")?],
         "metrics-server" => image.entrypoint = vec![runs(Binary::MetricsServer, "")?],
         "pause" => {
             let catatonit = "usr/bin/catatonit";
-            image.file(catatonit, &packages.node_root().join(catatonit));
+            image.layer.file(catatonit, &packages.node_root().join(catatonit));
             // -P: run nothing, reap, and leave at SIGTERM.
             image.entrypoint = vec![format!("/{catatonit}"), "-P".into()];
         }
@@ -209,9 +209,9 @@ async fn busybox(packages: &Packages) -> Result<Image, AssetError> {
     let applets = String::from_utf8_lossy(&output.stdout).into_owned();
     let applets: BTreeSet<_> = applets.lines().filter(|name| *name != "busybox").collect();
     for applet in applets {
-        image.link(&format!("bin/{applet}"), Path::new("busybox"));
+        image.layer.link(&format!("bin/{applet}"), Path::new("busybox"));
     }
-    image.file("bin/busybox", &program);
+    image.layer.file("bin/busybox", &program);
     image.command = vec!["sh".into()];
     Ok(image)
 }
@@ -219,12 +219,12 @@ async fn busybox(packages: &Packages) -> Result<Image, AssetError> {
 /// What every image has.
 fn blank(reference: String) -> Result<Image, AssetError> {
     let mut image = Image::new(reference, architecture()?);
-    image.text(
+    image.layer.text(
         "etc/passwd",
         "root:x:0:0:root:/root:/bin/sh\nnobody:x:65534:65534:nobody:/:/bin/false\n",
     );
-    image.text("etc/group", "root:x:0:\nnobody:x:65534:\n");
-    image.text("etc/nsswitch.conf", "hosts: files dns\n");
-    image.scratch("tmp");
+    image.layer.text("etc/group", "root:x:0:\nnobody:x:65534:\n");
+    image.layer.text("etc/nsswitch.conf", "hosts: files dns\n");
+    image.layer.scratch("tmp");
     Ok(image)
 }

@@ -12,9 +12,12 @@ mod binaries;
 mod build;
 mod cache;
 mod download;
+mod engine_archive;
 mod error;
 mod images;
-mod manifests;
+mod kind;
+mod layer;
+mod module_files;
 mod oci;
 mod packages;
 pub mod progress;
@@ -30,21 +33,25 @@ use std::path::{Path, PathBuf};
 use futures::future::try_join_all;
 
 pub use binaries::{Binaries, Sources};
+pub(crate) use cache::hex;
 pub use cache::{Cache, CacheError, CachedEntry, Entry, EntryState, Prune, sha256_of};
 pub use download::Sites;
+pub use engine_archive::{EngineImage, write_engine_archive};
 pub use error::{AssetError, Unavailable};
 pub use images::ImageArchive;
+pub use kind::KindAssets;
+pub use layer::Layer;
 pub use progress::Progress;
 pub use provenance::{Origin, Provenance};
 pub use release::{Binary, Product, Release};
 pub use version::{
-    CRI_TOOLS, DEFAULT_KUBERNETES, Differences, KubeadmApi, KubernetesVersion, METRICS_SERVER,
-    VersionError, differences,
+    CRI_TOOLS, DEFAULT_KUBERNETES, Differences, KIND, KubeadmApi, KubernetesVersion,
+    METRICS_SERVER, VersionError, differences,
 };
 
 use binaries::Finder;
 use images::Images;
-use manifests::Manifests;
+use module_files::{METRICS_SERVER_MANIFESTS, ModuleFiles};
 use packages::Packages;
 
 /// What a cluster needs.
@@ -99,6 +106,18 @@ impl Fetcher {
         Ok(Assets::new(images.await?, binaries, packages, manifests))
     }
 
+    /// What kind's images are made of beside a cluster's assets, and kind itself.
+    ///
+    /// # Errors
+    /// As [`Fetcher::fetch`].
+    pub async fn kind(&self) -> Result<KindAssets, AssetError> {
+        let release = Release::of_kind()?;
+        let packages = Packages::kind(&self.cache, &self.progress);
+        let (binaries, files, packages) =
+            tokio::try_join!(self.binaries(&release), self.finder.kind_files(), packages)?;
+        KindAssets::new(binaries, packages, files)
+    }
+
     /// The binaries of one release alone.
     ///
     /// # Errors
@@ -115,7 +134,7 @@ pub struct Assets {
     packages: Packages,
     node_root: PathBuf,
     images: Images,
-    manifests: Option<Manifests>,
+    manifests: Option<ModuleFiles>,
     provenance: Vec<Provenance>,
 }
 
@@ -124,9 +143,9 @@ impl Assets {
         images: Images,
         binaries: Binaries,
         packages: Packages,
-        manifests: Option<Manifests>,
+        manifests: Option<ModuleFiles>,
     ) -> Self {
-        let of_manifests = manifests.as_ref().map_or(&[][..], Manifests::provenance);
+        let of_manifests = manifests.as_ref().map_or(&[][..], ModuleFiles::provenance);
         let parts =
             [binaries.provenance(), packages.provenance(), images.provenance(), of_manifests];
         Self {
@@ -163,8 +182,8 @@ impl Assets {
     /// # Errors
     /// [`AssetError::NotWanted`] when metrics-server was not wanted.
     pub fn metrics_server_manifests(&self) -> Result<&Path, AssetError> {
-        let path = self.manifests.as_ref().map(Manifests::path);
-        path.ok_or(AssetError::NotWanted { name: manifests::NAME })
+        let path = self.manifests.as_ref().map(ModuleFiles::path);
+        path.ok_or(AssetError::NotWanted { name: METRICS_SERVER_MANIFESTS })
     }
 
     /// A digest of the distribution's packages, for what is made from them.
@@ -183,8 +202,8 @@ impl Assets {
         if name == "node-root" {
             return Some(self.node_root());
         }
-        if name == manifests::NAME {
-            return self.manifests.as_ref().map(Manifests::path);
+        if name == METRICS_SERVER_MANIFESTS {
+            return self.manifests.as_ref().map(ModuleFiles::path);
         }
         let mut binaries = self.binaries.iter();
         let binary = binaries.find(|(binary, _)| binary.name() == name);

@@ -71,7 +71,8 @@ async fn nothing_is_asked_for_when_all_is_in_the_cache() {
             kubernetes: nowhere.clone(),
             etcd: nowhere.clone(),
             coredns: nowhere.clone(),
-            cri_tools: nowhere,
+            cri_tools: nowhere.clone(),
+            kind: nowhere,
             ..Sites::default()
         },
         go: "/nowhere/go".into(),

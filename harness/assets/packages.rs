@@ -22,7 +22,28 @@ const KIND: &str = "packages";
 /// Raised when the same packages would be laid out differently.
 const LAYOUT: &str = "1";
 
-/// What is asked for in a node; dependencies come along.
+/// A root that is unpacked from packages, in a folder of this name.
+#[derive(Debug)]
+struct Root {
+    name: &'static str,
+    /// What is asked for; dependencies come along.
+    packages: &'static [&'static [&'static str]],
+    /// Files without which it is of no use.
+    needs: &'static [&'static str],
+}
+
+/// A lab's node, and what is in the image of kube-proxy. The packages of a second root are among
+/// those of the first.
+static LAB: [Root; 2] = [
+    Root { name: "node", packages: &[NODE], needs: NODE_NEEDS },
+    Root { name: "proxy", packages: &[PROXY], needs: PROXY_NEEDS },
+];
+
+/// A container that is a node of a kind cluster, or its load balancer.
+static KIND_CLUSTER: [Root; 1] =
+    [Root { name: "node", packages: &[NODE, KIND_NODE], needs: KIND_NODE_NEEDS }];
+
+/// What is asked for in a node.
 const NODE: &[&str] = &[
     "bash",
     "busybox-static",
@@ -55,7 +76,9 @@ const NODE: &[&str] = &[
 /// What kube-proxy runs in its image.
 const PROXY: &[&str] = &["conntrack", "iptables", "nftables"];
 
-/// Files without which a root is of no use.
+/// What kind's entrypoint and units run in a node beside that. Debian's libc-bin has `getent`.
+const KIND_NODE: &[&str] = &["debianutils", "hostname", "kmod", "libc-bin", "systemd"];
+
 const NODE_NEEDS: &[&str] = &[
     "bin/bash",
     "bin/sh",
@@ -69,6 +92,17 @@ const NODE_NEEDS: &[&str] = &[
     "usr/sbin/runc",
 ];
 const PROXY_NEEDS: &[&str] = &["usr/sbin/iptables", "usr/sbin/nft", "usr/sbin/conntrack"];
+const KIND_NODE_NEEDS: &[&str] = &[
+    "usr/lib/systemd/systemd",
+    "usr/bin/getent",
+    "usr/bin/hostname",
+    "usr/bin/systemctl",
+    "usr/bin/which",
+    "usr/bin/containerd",
+    "usr/sbin/haproxy",
+    "usr/sbin/iptables-legacy-save",
+    "usr/sbin/runc",
+];
 
 /// Roots unpacked from the distribution's packages.
 #[derive(Debug)]
@@ -77,11 +111,24 @@ pub(super) struct Packages {
 }
 
 impl Packages {
-    /// The roots for this machine's distribution, from the cache where they are there.
+    /// The roots of a lab for this machine's distribution, from the cache where they are there.
     pub(super) async fn fetch(cache: &Cache, progress: &Progress) -> Result<Self, AssetError> {
+        Self::of(&LAB, cache, progress).await
+    }
+
+    /// The root of a kind cluster's containers, likewise; there is none for kube-proxy.
+    pub(super) async fn kind(cache: &Cache, progress: &Progress) -> Result<Self, AssetError> {
+        Self::of(&KIND_CLUSTER, cache, progress).await
+    }
+
+    async fn of(
+        roots: &'static [Root],
+        cache: &Cache,
+        progress: &Progress,
+    ) -> Result<Self, AssetError> {
         let release = os_release()?;
-        let key = key(&release)?;
-        let make = |dir| unpack(dir, release, progress);
+        let key = key(&release, roots)?;
+        let make = |dir| unpack(dir, release, roots, progress);
         let entry = cache.entry(KIND, &key, progress, make).await?;
         Ok(Self { entry })
     }
@@ -93,7 +140,7 @@ impl Packages {
         make: impl FnOnce(&Path) -> Vec<Provenance>,
     ) -> Result<Entry, AssetError> {
         let make = |dir: PathBuf| async move { Ok(make(&dir)) };
-        let key = key(&os_release()?)?;
+        let key = key(&os_release()?, &LAB)?;
         cache.entry(KIND, &key, &Progress::silent(), make).await
     }
 
@@ -138,42 +185,47 @@ fn os_release() -> Result<String, AssetError> {
     })
 }
 
-fn key(codename: &str) -> Result<String, AssetError> {
+fn key(codename: &str, roots: &[Root]) -> Result<String, AssetError> {
     use sha2::{Digest, Sha256};
-    let list = [LAYOUT, &NODE.join(" "), &PROXY.join(" ")].join("\n");
-    let list = super::cache::hex(&Sha256::digest(list));
+    let mut list = vec![LAYOUT.to_owned()];
+    list.extend(roots.iter().map(|root| root.packages.concat().join(" ")));
+    let list = super::cache::hex(&Sha256::digest(list.join("\n")));
     Ok(format!("{codename}-{}-{}", architecture()?, &list[..12]))
 }
 
 async fn unpack(
     dir: PathBuf,
     codename: String,
+    roots: &[Root],
     progress: &Progress,
 ) -> Result<Vec<Provenance>, AssetError> {
+    let all: Vec<_> = roots.iter().flat_map(|root| root.packages.concat()).collect();
     let task = progress.task(format!("packages of {codename}: downloading"));
     let apt = Apt::new(&dir).await?;
     apt.update(progress).await?;
     task.step("the closure of what a node needs");
-    let archives = apt.download(NODE).await?;
-    let proxy = apt.closure(PROXY).await?;
+    let archives = apt.download(&all).await?;
+    let mut closures = Vec::new();
+    for root in roots {
+        closures.push(apt.closure(&root.packages.concat()).await?);
+    }
     task.finish();
 
     let task = progress.task(format!("packages of {codename}: unpacking {}", archives.len()));
-    let node_root = dir.join("node");
-    root::lay_out(&node_root)?;
-    let proxy_root = dir.join("proxy");
-    root::lay_out(&proxy_root)?;
+    for root in roots {
+        root::lay_out(&dir.join(root.name))?;
+    }
     let mut provenance = Vec::new();
     for archive in &archives {
         task.step(&archive.package);
-        root::unpack(&archive.path, &node_root).await?;
-        if proxy.contains(&archive.package) {
-            root::unpack(&archive.path, &proxy_root).await?;
+        for (root, _) in roots.iter().zip(&closures).filter(|(_, c)| c.contains(&archive.package)) {
+            root::unpack(&archive.path, &dir.join(root.name)).await?;
         }
         provenance.push(archive.provenance(&codename)?);
     }
-    root::finish(&node_root, NODE_NEEDS)?;
-    root::finish(&proxy_root, PROXY_NEEDS)?;
+    for root in roots {
+        root::finish(&dir.join(root.name), root.needs)?;
+    }
     apt.remove()?;
     task.finish();
     Ok(provenance)
@@ -184,9 +236,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_key_changes_with_the_distribution_only() {
-        let bookworm = key("bookworm").expect("a key");
-        assert_eq!(key("bookworm").expect("a key"), bookworm);
-        assert_ne!(key("noble").expect("a key"), bookworm);
+    fn the_key_changes_with_the_distribution_and_the_roots() {
+        let bookworm = key("bookworm", &LAB).expect("a key");
+        assert_eq!(key("bookworm", &LAB).expect("a key"), bookworm);
+        assert_ne!(key("noble", &LAB).expect("a key"), bookworm);
+        assert_ne!(key("bookworm", &KIND_CLUSTER).expect("a key"), bookworm);
     }
 }

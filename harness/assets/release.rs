@@ -1,7 +1,7 @@
 //! The upstream releases: which binaries each holds, and what they are built from.
 
 use super::error::AssetError;
-use super::version::{CRI_TOOLS, KubernetesVersion, METRICS_SERVER, differences};
+use super::version::{CRI_TOOLS, KIND, KubernetesVersion, METRICS_SERVER, differences};
 
 /// A static binary that a cluster is made of.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -30,6 +30,8 @@ pub enum Binary {
     MetricsServer,
     /// `crictl`
     Crictl,
+    /// `kind`
+    Kind,
 }
 
 impl Binary {
@@ -48,6 +50,7 @@ impl Binary {
             Self::Coredns => "coredns",
             Self::MetricsServer => "metrics-server",
             Self::Crictl => "crictl",
+            Self::Kind => "kind",
         }
     }
 
@@ -56,7 +59,7 @@ impl Binary {
         match self {
             Self::Kubeadm => &["version", "-o", "short"],
             Self::Kubectl => &["version", "--client"],
-            Self::Etcdctl => &["version"],
+            Self::Etcdctl | Self::Kind => &["version"],
             Self::Coredns => &["-version"],
             _ => &["--version"],
         }
@@ -76,6 +79,8 @@ pub enum Product {
     MetricsServer,
     /// crictl, which asks a container runtime what the kubelet asks it.
     CriTools,
+    /// kind, which makes clusters of containers.
+    Kind,
 }
 
 /// One release of a product for one architecture.
@@ -148,6 +153,9 @@ static CRI_TOOLS_COMMANDS: [Command; 1] = [Command {
     package: "github.com/kubernetes-sigs/cri-tools/cmd/crictl",
 }];
 
+static KIND_COMMANDS: [Command; 1] =
+    [Command { binary: Binary::Kind, module: "sigs.k8s.io/kind", package: "sigs.k8s.io/kind" }];
+
 impl Release {
     /// What a cluster of this version needs, beside metrics-server.
     ///
@@ -171,6 +179,14 @@ impl Release {
         Self::new(Product::MetricsServer, METRICS_SERVER)
     }
 
+    /// The kind that makes clusters of every version.
+    ///
+    /// # Errors
+    /// [`AssetError::Architecture`].
+    pub fn of_kind() -> Result<Self, AssetError> {
+        Self::new(Product::Kind, KIND)
+    }
+
     /// A release for this machine's architecture.
     ///
     /// # Errors
@@ -192,6 +208,7 @@ impl Release {
             Product::Coredns => "coredns",
             Product::MetricsServer => "metrics-server",
             Product::CriTools => "cri-tools",
+            Product::Kind => "kind",
         }
     }
 
@@ -212,6 +229,7 @@ impl Release {
             Product::Coredns => &COREDNS,
             Product::MetricsServer => &METRICS,
             Product::CriTools => &CRI_TOOLS_COMMANDS,
+            Product::Kind => &KIND_COMMANDS,
         }
     }
 }

@@ -15,6 +15,10 @@ pub const METRICS_SERVER: &str = "0.9.0";
 /// kubelet and containerd do that can be started.
 pub const CRI_TOOLS: &str = "1.30.0";
 
+/// The version of kind. The last whose load balancer is haproxy, which the distribution has; newer
+/// ones want envoy.
+pub const KIND: &str = "0.31.0";
+
 /// A released Kubernetes version, such as 1.34.4. Pre-releases are not taken.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(try_from = "String", into = "String")]

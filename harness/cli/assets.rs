@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Failure, fetch};
+use super::{Failure, fetch, fetch_kind};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, EntryState, KubernetesVersion, Prune, Wanted};
 
 #[derive(Debug, Subcommand)]
@@ -20,10 +20,13 @@ pub(super) enum AssetsCommand {
         /// metrics-server, too
         #[arg(long)]
         metrics_server: bool,
+        /// kind, and what its node images are made of, too
+        #[arg(long)]
+        kind: bool,
     },
     /// Prints where a binary, `node-root` or an image is
     Path {
-        /// Its name: `kubelet`, `node-root`, `registry.k8s.io/pause:3.10.1`
+        /// Its name: `kubelet`, `kind`, `node-root`, `registry.k8s.io/pause:3.10.1`
         name: String,
         /// Version of Kubernetes
         #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBERNETES)]
@@ -56,8 +59,14 @@ impl AssetsCommand {
                     }
                 }
             }
-            Self::Fetch { kubernetes, metrics_server } => {
+            Self::Fetch { kubernetes, metrics_server, kind } => {
                 fetch(&Wanted { kubernetes, metrics_server }).await?;
+                if kind {
+                    fetch_kind().await?;
+                }
+            }
+            Self::Path { name, .. } if name == "kind" => {
+                println!("{}", fetch_kind().await?.command()?.display());
             }
             Self::Path { name, kubernetes } => {
                 let metrics_server = name.contains("metrics-server");

@@ -5,6 +5,7 @@ mod doctor;
 mod explain;
 mod files;
 mod list;
+mod node_image;
 mod reap;
 mod report;
 mod run;
@@ -18,8 +19,11 @@ use std::sync::Arc;
 
 use clap::{Parser, Subcommand};
 
-use crate::assets::{Assets, Cache, Fetcher, Progress, Sources, Wanted, progress};
+use crate::assets::{
+    AssetError, Assets, Cache, Fetcher, KindAssets, Progress, Sources, Wanted, progress,
+};
 use crate::cluster::client::words;
+use crate::cluster::{Provider, Supplies};
 
 /// Bad usage, or a scenario that can't be read.
 const USAGE: u8 = 2;
@@ -65,6 +69,9 @@ enum Subcommands {
     Assets(assets::AssetsCommand),
     /// Removes clusters that a killed run left behind
     Reap,
+    /// Makes images for kind clusters, where no registry has them
+    #[command(subcommand)]
+    NodeImage(node_image::NodeImageCommand),
     /// Says whether this machine can run labs, and what to do if not
     Doctor,
 }
@@ -84,6 +91,7 @@ pub fn main() -> ExitCode {
         Subcommands::Reap => block_on(reap::run()),
         Subcommands::Up(up) => block_on(up.run()),
         Subcommands::Assets(command) => block_on(command.run()),
+        Subcommands::NodeImage(command) => block_on(command.run()),
     };
     result.unwrap_or_else(|failure| {
         eprintln!("outage: {}", failure.message.trim_end());
@@ -123,12 +131,37 @@ fn program() -> Result<PathBuf, Failure> {
 }
 
 /// Gets what a cluster needs, showing how far it is.
+async fn supply(provider: Provider, wanted: &Wanted) -> Result<Arc<Supplies>, Failure> {
+    let (progress, events) = Progress::channel();
+    let shown = tokio::spawn(progress::show(events));
+    let supplied = async {
+        let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
+        let supplies = provider.supply(&fetcher, wanted, &program()?, &progress).await?;
+        Ok::<_, Failure>(Arc::new(supplies))
+    }
+    .await;
+    drop(progress);
+    // It ends by itself, as nothing can report progress any more.
+    let _ = shown.await;
+    supplied
+}
+
+/// The same for the assets alone.
 async fn fetch(wanted: &Wanted) -> Result<Arc<Assets>, Failure> {
+    shown(async |fetcher: Fetcher| fetcher.fetch(wanted).await.map(Arc::new)).await
+}
+
+/// Gets kind, and what its images are made of, showing how far it is.
+async fn fetch_kind() -> Result<KindAssets, Failure> {
+    shown(async |fetcher: Fetcher| fetcher.kind().await).await
+}
+
+async fn shown<T>(get: impl AsyncFnOnce(Fetcher) -> Result<T, AssetError>) -> Result<T, Failure> {
     let (progress, events) = Progress::channel();
     let shown = tokio::spawn(progress::show(events));
     let fetched = async {
         let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress)?;
-        Ok::<_, Failure>(Arc::new(fetcher.fetch(wanted).await?))
+        Ok::<_, Failure>(get(fetcher).await?)
     }
     .await;
     // It ends by itself, as nothing can report progress any more.

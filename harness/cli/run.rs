@@ -11,7 +11,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{ReportFile, narrow, read, tell};
-use super::{Failure, fetch, program, up};
+use super::{Failure, program, supply, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::cluster::Provider;
 use crate::event::{Event, What};
@@ -127,11 +127,11 @@ impl Run {
         let session = self.session(chosen, &folder, Past::new(&events))?;
         let (sender, mut receiver) = mpsc::unbounded_channel();
         session.skip(&sender)?;
-        let assets = if session.has_cases() {
+        let supplies = if session.has_cases() {
             let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
             tokio::select! {
-                assets = fetch(&wanted) => {
-                    Some(assets.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?)
+                supplies = supply(self.provider, &wanted) => {
+                    Some(supplies.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?)
                 }
                 () = interrupt.cancelled() => return Ok(INTERRUPTED.into()),
             }
@@ -148,8 +148,8 @@ impl Run {
             }
             events
         });
-        let kept = match assets {
-            Some(assets) => session.run(&assets, &sender, &interrupt).await?,
+        let kept = match supplies {
+            Some(supplies) => session.run(&supplies, &sender, &interrupt).await?,
             None => None,
         };
         if interrupt.is_cancelled() {

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::time::Instant;
 
-use super::{Failure, fetch, program};
+use super::{Failure, program, supply};
 use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Progress, Wanted};
 use crate::cluster::{Cluster, ClusterOptions, Provider};
 use crate::scenario::Addon;
@@ -59,7 +59,7 @@ impl Up {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
         let metrics_server = self.addon.contains(&Addon::MetricsServer);
         let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
-        let assets = fetch(&wanted).await?;
+        let supplies = supply(self.provider, &wanted).await?;
         let options = ClusterOptions {
             kubernetes: self.kubernetes,
             masters: self.masters,
@@ -75,7 +75,7 @@ impl Up {
         };
         let progress = Progress::silent();
         let cluster = tokio::select! {
-            made = self.provider.create(assets, options, &progress, &say) => made?,
+            made = self.provider.create(&supplies, options, &progress, &say) => made?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
                 self.provider.sweep().await?;

@@ -10,6 +10,7 @@ mod kind;
 pub mod lab;
 pub mod ledger;
 mod logs;
+pub mod node_image;
 mod provider;
 mod ready;
 mod watch;
@@ -24,7 +25,7 @@ use futures::future::BoxFuture;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
-pub use provider::{ClusterOptions, Provider};
+pub use provider::{ClusterOptions, Provider, Supplies};
 
 use crate::scenario::{NodeRef, Signal};
 

@@ -1,12 +1,13 @@
 //! Where the provider of clusters is chosen.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::kind::{self, Kind};
 use super::lab::{self, Lab};
+use super::node_image::{self, Engine};
 use super::{Cluster, ClusterError};
-use crate::assets::{Assets, KubernetesVersion, Progress};
+use crate::assets::{Assets, Cache, Fetcher, KubernetesVersion, Progress, Wanted};
 use crate::scenario::{Addon, Component};
 
 /// What makes clusters.
@@ -17,6 +18,15 @@ pub enum Provider {
     Lab,
     /// Containers of this machine's Docker, by the `kind` CLI.
     Kind,
+}
+
+/// What clusters of one version are made of.
+#[derive(Debug)]
+pub struct Supplies {
+    /// Kubernetes' binaries and images.
+    pub assets: Arc<Assets>,
+    /// For kind alone.
+    kind: Option<kind::Tools>,
 }
 
 /// What kind of cluster is wanted.
@@ -59,22 +69,52 @@ impl Provider {
         }
     }
 
+    /// Gets what clusters are made of. `program` is this program.
+    ///
+    /// # Errors
+    /// What can't be had.
+    pub async fn supply(
+        self,
+        fetcher: &Fetcher,
+        wanted: &Wanted,
+        program: &Path,
+        progress: &Progress,
+    ) -> Result<Supplies, ClusterError> {
+        let unavailable = |error| ClusterError::caused("get what clusters are made of", error);
+        if self == Self::Lab {
+            let assets = Arc::new(fetcher.fetch(wanted).await.map_err(unavailable)?);
+            return Ok(Supplies { assets, kind: None });
+        }
+        let cache = Cache::from_env()
+            .map_err(|error| ClusterError::caused("find the cache folder", error))?;
+        let engine = Engine::from_env();
+        let images =
+            node_image::build(fetcher, &cache, &engine, wanted.kubernetes, program, progress)
+                .await?;
+        let assets = Arc::new(fetcher.fetch(wanted).await.map_err(unavailable)?);
+        let kind = fetcher.kind().await.map_err(unavailable)?;
+        Ok(Supplies { assets, kind: Some(kind::Tools { kind, image: images.node }) })
+    }
+
     /// Makes a cluster and waits until Kubernetes is up on every node. `say` is told how far it is.
     ///
     /// # Errors
     /// What could not be set up. Nothing stays then.
     pub async fn create(
         self,
-        assets: Arc<Assets>,
+        supplies: &Supplies,
         options: ClusterOptions,
         progress: &Progress,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Arc<dyn Cluster>, ClusterError> {
         match self {
-            Self::Lab => Ok(Lab::start(assets, options, progress, say).await?),
+            Self::Lab => {
+                Ok(Lab::start(Arc::clone(&supplies.assets), options, progress, say).await?)
+            }
             Self::Kind => {
-                let tools = kind::tools(&options);
-                Ok(Kind::start(&assets, &tools, options, say).await?)
+                let none = || ClusterError::new("these supplies are not for kind");
+                let tools = supplies.kind.as_ref().ok_or_else(none)?;
+                Ok(Kind::start(&supplies.assets, tools, options, say).await?)
             }
         }
     }

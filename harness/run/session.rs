@@ -20,8 +20,8 @@ use super::log::Log;
 use super::queue::Queue;
 use super::resume::Past;
 use super::{Case, Chooser, Omit, Plan, PlanError, draw, run_case};
-use crate::assets::{Assets, KubernetesVersion, Progress};
-use crate::cluster::{Cluster, ClusterError, ClusterOptions, Provider};
+use crate::assets::{KubernetesVersion, Progress};
+use crate::cluster::{Cluster, ClusterError, ClusterOptions, Provider, Supplies};
 use crate::event::{CaseInfo, Event, Verdict, What};
 use crate::fault;
 use crate::scenario::{Component, Scenario, Version, named_in};
@@ -95,7 +95,7 @@ type Slot = Arc<Mutex<Option<Job>>>;
 struct Shared<'a> {
     queue: Arc<Queue>,
     began: Instant,
-    assets: &'a Arc<Assets>,
+    supplies: &'a Arc<Supplies>,
     events: &'a mpsc::UnboundedSender<Event>,
     interrupt: &'a CancellationToken,
     kept: Mutex<Option<Arc<dyn Cluster>>>,
@@ -122,7 +122,7 @@ impl Session {
     /// the run's folder can't be written.
     pub async fn run(
         &self,
-        assets: &Arc<Assets>,
+        supplies: &Arc<Supplies>,
         events: &mpsc::UnboundedSender<Event>,
         interrupt: &CancellationToken,
     ) -> Result<Option<Arc<dyn Cluster>>, SessionError> {
@@ -139,7 +139,7 @@ impl Session {
         let shared = Shared {
             queue: Arc::new(Queue::new(jobs, self.repeat.is_none())),
             began,
-            assets,
+            supplies,
             events,
             interrupt,
             kept: Mutex::default(),
@@ -257,12 +257,13 @@ impl Session {
         let logs = format!("{LOGS}{}", job.index);
         let options = ClusterOptions { logs: Some(self.folder.join(&logs)), ..job.options.clone() };
         let provision = move |said: mpsc::UnboundedSender<String>| {
-            let (assets, options) = (Arc::clone(shared.assets), options.clone());
+            let (supplies, options) = (Arc::clone(shared.supplies), options.clone());
             let (provider, logs) = (self.provider, logs.clone());
             async move {
                 // Whoever listened may be gone.
                 let say = move |text: String| drop(said.send(text));
-                let cluster = provider.create(assets, options, &Progress::silent(), &say).await?;
+                let cluster =
+                    provider.create(&supplies, options, &Progress::silent(), &say).await?;
                 Ok(Held::new(cluster, Some(logs)))
             }
         };

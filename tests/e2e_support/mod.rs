@@ -4,6 +4,7 @@
 #![allow(dead_code)]
 
 use std::error::Error;
+use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -57,14 +58,17 @@ async fn make_lab(masters: usize, workers: usize) -> Result<Made, Failure> {
     let kubernetes = kubernetes().parse()?;
     let progress = Progress::silent();
     let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
-    let assets = Arc::new(fetcher.fetch(&Wanted { kubernetes, metrics_server: true }).await?);
-    let images = assets.images().iter().map(|image| image.reference.clone());
+    let wanted = Wanted { kubernetes, metrics_server: true };
+    let own = Path::new(env!("CARGO_BIN_EXE_outage"));
+    let provider = outage::cluster::Provider::Lab;
+    let supplies = provider.supply(&fetcher, &wanted, own, &progress).await?;
+    let images = supplies.assets.images().iter().map(|image| image.reference.clone());
     let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
     // It is gone once the lab is up, as one is that was built anew: whatever a case has nodes do,
     // they must do without it.
     let folder = tempfile::tempdir()?;
     let program = folder.path().join("outage");
-    std::fs::copy(env!("CARGO_BIN_EXE_outage"), &program)?;
+    std::fs::copy(own, &program)?;
     let options = ClusterOptions {
         kubernetes,
         masters,
@@ -76,7 +80,7 @@ async fn make_lab(masters: usize, workers: usize) -> Result<Made, Failure> {
     };
     let began = Instant::now();
     let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
-    let cluster = outage::cluster::Provider::Lab.create(assets, options, &progress, &say).await?;
+    let cluster = provider.create(&supplies, options, &progress, &say).await?;
     Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
 }
 

@@ -254,7 +254,7 @@ pub fn sha256_of(path: &Path) -> Result<String, CacheError> {
 }
 
 /// Lower-case hexadecimal.
-pub(in crate::assets) fn hex(bytes: &[u8]) -> String {
+pub(crate) fn hex(bytes: &[u8]) -> String {
     use std::fmt::Write;
     bytes.iter().fold(String::new(), |mut text, byte| {
         // Writing to a string can't fail.

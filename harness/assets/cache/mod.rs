@@ -26,7 +26,7 @@ use tempfile::TempDir;
 use super::progress::{Progress, Task};
 use super::provenance::Provenance;
 use manifest::Manifest;
-pub(super) use manifest::hex;
+pub(crate) use manifest::hex;
 pub use manifest::sha256_of;
 pub use prune::{CachedEntry, EntryState, Prune};
 

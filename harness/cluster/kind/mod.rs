@@ -31,7 +31,7 @@ use super::agent::AGENT_ARGUMENT;
 use super::checked::checked;
 use super::client::{APISERVER_PORT, Access};
 use super::{Cluster, ClusterError, ClusterOptions, Command, DiedUnasked, Node, addon, agent};
-use crate::assets::{Assets, Cache};
+use crate::assets::{Assets, Cache, KindAssets};
 use crate::scenario::{Addon, NodeRef};
 use engine::{ENGINE, engine};
 use node::{Common, KindNode};
@@ -56,17 +56,12 @@ const ADMIN: &str = "/etc/kubernetes/admin.conf";
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// What makes a kind cluster.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub(super) struct Tools {
-    /// The `kind` program.
-    pub kind: PathBuf,
+    /// kind itself.
+    pub kind: KindAssets,
     /// The node image, as the engine knows it.
     pub image: String,
-}
-
-/// The `kind` on the `PATH`, and the published image by its tag.
-pub(super) fn tools(options: &ClusterOptions) -> Tools {
-    Tools { kind: "kind".into(), image: format!("kindest/node:v{}", options.kubernetes) }
 }
 
 /// A running kind cluster.
@@ -260,8 +255,12 @@ async fn create(
     let file = folder.join("kind.yaml");
     fs::write(&file, text)
         .map_err(|error| ClusterError::caused(format!("write {}", file.display()), error))?;
-    let failed = |error| ClusterError::caused(format!("run {}", tools.kind.display()), error);
-    let mut kind = tokio::process::Command::new(&tools.kind)
+    let command = tools
+        .kind
+        .command()
+        .map_err(|error| ClusterError::caused("find the command kind", error))?;
+    let failed = |error| ClusterError::caused(format!("run {}", command.display()), error);
+    let mut kind = tokio::process::Command::new(command)
         .args(["create", "cluster", "--name", &name, "--config"])
         .arg(&file)
         .arg("--kubeconfig")

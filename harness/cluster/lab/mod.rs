@@ -42,6 +42,7 @@ use crate::scenario::NodeRef;
 pub use enter::{enter, trial};
 use layout::{LabPaths, network};
 pub(super) use room::check as room;
+pub(super) use store::of_version as image_store;
 
 /// First argument that makes this program the first process of a lab.
 pub const INIT_ARGUMENT: &str = "lab-init";
@@ -94,7 +95,7 @@ impl Machine {
 }
 
 /// The reference of the pause image among the assets.
-fn pause_image(assets: &Assets) -> Result<String, ClusterError> {
+pub(super) fn pause_image(assets: &Assets) -> Result<String, ClusterError> {
     assets
         .images()
         .iter()

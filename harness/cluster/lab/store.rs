@@ -13,11 +13,11 @@ use tokio::sync::broadcast;
 
 use super::node::LabNode;
 use super::{Lab, Machine, Options, pause_image};
-use crate::assets::{Assets, Cache, CacheError, Entry, ImageArchive, Progress};
+use crate::assets::{Assets, Cache, CacheError, Entry, ImageArchive, KubernetesVersion, Progress};
 use crate::cluster::{ClusterError, Command, Node, Service};
 
 /// Raised when the same archives would be unpacked differently.
-const FORMAT: &str = "1";
+const FORMAT: &str = "2";
 
 /// What can fail while the store is made.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +44,26 @@ pub(super) async fn image_store(
         Ok(Vec::new())
     };
     cache.entry("image-store", &key, progress, make).await.map_err(failed)
+}
+
+/// The store of a version, for who has no lab.
+pub(in crate::cluster) async fn of_version(
+    cache: &Cache,
+    assets: &Arc<Assets>,
+    kubernetes: KubernetesVersion,
+    program: &Path,
+    progress: &Progress,
+) -> Result<Entry, ClusterError> {
+    let options = Options {
+        kubernetes,
+        masters: 1,
+        workers: 0,
+        settings: Vec::new(),
+        addons: Vec::new(),
+        program: program.to_owned(),
+        logs: None,
+    };
+    image_store(cache, assets, &options, progress).await
 }
 
 fn key(assets: &Assets, options: &Options) -> Result<String, StoreError> {
@@ -80,6 +100,7 @@ async fn fill(
     for image in assets.images() {
         import(&node, image).await?;
     }
+    forget_layers(&node).await?;
     node.service(Service::Containerd, false).await?;
     node.power(false).await?;
     let from = lab.containerd_folder(&machine);
@@ -111,6 +132,27 @@ async fn import(node: &LabNode, image: &ImageArchive) -> Result<(), ClusterError
     }
     let why = String::from_utf8_lossy(&output.stderr);
     Err(ClusterError::new(format!("import {}: {}", image.reference, why.trim())))
+}
+
+/// Takes the layers out: they are unpacked, and kept they would double the store.
+///
+/// containerd looks for no layer whose snapshot is there (its own `discard_unpacked_layers`, which
+/// is for pulls, does the same). A layer is known by the label that unpacking leaves. Deleting a
+/// lease is what makes containerd collect what nobody refers to, and wait for that.
+async fn forget_layers(node: &LabNode) -> Result<(), ClusterError> {
+    let script = r"set -e
+ctr -n k8s.io content ls | while read -r digest rest; do
+  case $rest in *containerd.io/uncompressed=*) ctr -n k8s.io content rm $digest ;; esac
+done
+ctr -n k8s.io leases create --id unpacked
+ctr -n k8s.io leases delete --sync unpacked";
+    let command = Command::script(script, [""; 0]).timeout(Duration::from_secs(60));
+    let output = node.run(command).await?;
+    if output.code == 0 {
+        return Ok(());
+    }
+    let why = String::from_utf8_lossy(&output.stderr);
+    Err(ClusterError::new(format!("forget unpacked layers: {}", why.trim())))
 }
 
 /// Work folders of overlay mounts have no permissions at all; nothing may be in them.
