@@ -97,7 +97,7 @@ const KIND_NODE_NEEDS: &[&str] = &[
     "usr/bin/getent",
     "usr/bin/hostname",
     "usr/bin/systemctl",
-    "usr/bin/which",
+    "usr/bin/which.debianutils",
     "usr/bin/containerd",
     "usr/sbin/haproxy",
     "usr/sbin/iptables-legacy-save",

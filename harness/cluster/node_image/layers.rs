@@ -79,6 +79,8 @@ pub(super) fn base(kind: &KindAssets) -> Result<Layer, ClusterError> {
     layer.link("etc/systemd/system/systemd-binfmt.service", Path::new("/dev/null"));
     layer.text("etc/systemd/journald.conf.d/kind.conf", "[Journal]\nReadKMsg=no\n");
     layer.link("usr/sbin/init", Path::new("/usr/lib/systemd/systemd"));
+    // As the maintainer's script links it.
+    layer.link("usr/bin/which", Path::new("which.debianutils"));
     // Where kind's files expect what the packages have elsewhere.
     for program in ["containerd", "containerd-shim-runc-v2", "ctr"] {
         layer.link(&format!("usr/local/bin/{program}"), Path::new(&format!("/usr/bin/{program}")));
