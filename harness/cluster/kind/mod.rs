@@ -297,8 +297,11 @@ async fn create(
     if status.success() {
         return Ok(());
     }
-    let said = last[last.len().saturating_sub(20)..].join("\n");
-    Err(ClusterError::new(format!("kind create cluster: {status}:\n{said}")))
+    // It ends with the stack of its own program, which says nothing to its user.
+    let said = last.iter().take_while(|line| *line != "Stack Trace:").collect::<Vec<_>>();
+    let said: Vec<&str> =
+        said[said.len().saturating_sub(20)..].iter().map(|line| line.as_str()).collect();
+    Err(ClusterError::new(format!("kind create cluster: {status}:\n{}", said.join("\n"))))
 }
 
 /// The nodes of such a cluster: masters, then workers.
@@ -322,7 +325,7 @@ fn container(cluster: &str, id: NodeRef) -> String {
 fn clusters() -> Result<PathBuf, ClusterError> {
     let cache =
         Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
-    Ok(cache.root().join("kind"))
+    Ok(cache.root().join("kind-clusters"))
 }
 
 /// A folder whose name is the cluster's, locked.
