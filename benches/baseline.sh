@@ -319,7 +319,7 @@ authorities() {
 
 load_balancer() {
     {
-        printf 'global\n  log stdout format raw local0\n  maxconn 4000\n'
+        printf 'global\n  log stdout format raw local0 notice\n  maxconn 4000\n'
         printf 'defaults\n  log global\n  mode tcp\n  option dontlognull\n'
         printf '  timeout connect 5000\n  timeout client 50000\n  timeout server 50000\n'
         printf 'frontend control-plane\n  bind 10.77.0.2:6443\n  default_backend kube-apiservers\n'

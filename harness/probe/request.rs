@@ -40,6 +40,10 @@ impl Look for Request {
         self.to.concerned()
     }
 
+    fn stands_alone(&self) -> bool {
+        true
+    }
+
     fn watch<'a>(
         &'a self,
         access: &'a Access,

@@ -144,7 +144,10 @@ impl Machine {
                 of(&mut self.plan.steady.clone()).or_else(|| Some(self.steady_limit(*since)))
             }
             State::Checking { since, .. } => Some(*since + CHECK),
-            State::Watching(stage) => of(&mut self.stage(*stage)),
+            State::Acting(_) => self.opens(),
+            State::Watching(stage) => {
+                self.opens().into_iter().chain(of(&mut self.stage(*stage))).min()
+            }
             _ => None,
         }
     }
@@ -185,6 +188,7 @@ impl Machine {
         self.uncertainty = Duration::ZERO;
         let Some(entered) = self.plan.blocks.get(block) else { return self.undo(now) };
         let observers = entered.stages.iter().cloned().flatten();
+        let observers = observers.filter(|id| !self.plan.expectations[*id].late);
         let not_yet = match entered.acts[..] {
             [] => vec![],
             _ => self.plan.not_yet(block),
@@ -489,6 +493,26 @@ impl Machine {
         if matches!(self.state, State::Steady { .. } | State::Acting(_) | State::Watching(_)) {
             self.trackers.iter_mut().for_each(|tracker| tracker.pass(now));
         }
+        for (id, _) in self.late().filter(|(_, opens)| *opens <= now).collect::<Vec<_>>() {
+            self.observe(id);
+        }
+    }
+
+    /// What is not observed before its window opens, and when that is.
+    fn late(&self) -> impl Iterator<Item = (usize, Duration)> {
+        let stage = match self.state {
+            State::Acting(_) => Some(0),
+            State::Watching(stage) => Some(stage),
+            _ => None,
+        };
+        let ids = stage.and_then(|stage| self.plan.blocks[self.block].stages.get(stage).cloned());
+        let unseen = ids.into_iter().flatten().filter(|id| !self.observed.contains(id));
+        unseen.filter_map(|id| self.trackers[id].opens().map(|opens| (id, opens)))
+    }
+
+    /// When the next of these begins.
+    fn opens(&self) -> Option<Duration> {
+        self.late().map(|(_, opens)| opens).min()
     }
 
     fn all_over(&self, mut ids: std::ops::Range<usize>) -> bool {

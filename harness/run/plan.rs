@@ -33,6 +33,8 @@ pub struct Planned {
     pub timing: Timing,
     /// The probe's period.
     pub every: std::time::Duration,
+    /// Whether nothing is lost if it is first observed when its window opens.
+    pub late: bool,
     /// What is wanted, in words.
     pub wanted: String,
     /// What its time is spent on.
@@ -132,6 +134,8 @@ impl Plan {
             probe: expectation.probe.clone(),
             timing: expectation.timing,
             every: expectation.every,
+            late: matches!(expectation.timing, Timing::Throughout { .. })
+                && probe::stands_alone(&expectation.probe),
             wanted: probe::wanted(&expectation.probe),
             waits: waits(expectation),
         }));

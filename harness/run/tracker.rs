@@ -230,6 +230,14 @@ impl Tracker {
         };
     }
 
+    /// When its window opens, or opened.
+    pub fn opens(&self) -> Option<Duration> {
+        match self.state {
+            State::Throughout { opens, .. } => Some(opens),
+            _ => None,
+        }
+    }
+
     /// When time alone will end it.
     pub fn wake(&self) -> Option<Duration> {
         match (&self.state, self.timing) {

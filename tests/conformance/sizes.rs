@@ -6,7 +6,9 @@ use std::net::SocketAddr;
 use serde_json::json;
 
 use super::e2e_support::{Failure, Provider, wait_for};
-use super::{Ctx, PORT, SOON, etcd_is_healthy, fetch, nothing_died, service_lists_apiservers};
+use super::{
+    Ctx, PORT, SOON, etcd_is_healthy, fetch, masters, nothing_died, service_lists_apiservers,
+};
 
 /// Masters and workers: the extremes of both, and a few between.
 pub const SIZES: [(usize, usize); 4] = [(1, 0), (1, 2), (3, 0), (5, 3)];
@@ -17,6 +19,7 @@ pub async fn comes_up(provider: Provider, masters: usize, workers: usize) -> Res
     let looked = async {
         nodes_are_ready(&ctx, masters, workers).await?;
         service_lists_apiservers(&ctx).await?;
+        wait_for("etcd's pods are in the API", SOON, async || etcd_has_pods(&ctx).await).await?;
         etcd_is_healthy(&ctx).await?;
         pods_answer(&ctx).await?;
         nothing_died(&ctx)
@@ -40,6 +43,22 @@ async fn nodes_are_ready(ctx: &Ctx, masters: usize, workers: usize) -> Result<()
         ready.filter_map(|node| node["metadata"]["name"].as_str().map(str::to_owned)).collect();
     assert_eq!(ready, wanted);
     Ok(())
+}
+
+/// `kubectl exec` finds a static pod by its mirror in the API, which an old kubelet (seen on 1.25)
+/// makes seconds after the pod serves.
+async fn etcd_has_pods(ctx: &Ctx) -> Result<(), Failure> {
+    let pods = ctx.get(&["pods", "-n", "kube-system", "-l", "component=etcd"]).await?;
+    let there: BTreeSet<&str> = pods["items"]
+        .as_array()
+        .into_iter()
+        .flatten()
+        .filter_map(|pod| pod["spec"]["nodeName"].as_str())
+        .collect();
+    let masters = masters(&*ctx.cluster);
+    let missing: Vec<&str> =
+        masters.iter().map(|node| node.name()).filter(|name| !there.contains(name)).collect();
+    if missing.is_empty() { Ok(()) } else { Err(format!("none on {missing:?}").into()) }
 }
 
 /// A pod without tolerations runs on each worker, or without workers on each master, and answers

@@ -103,7 +103,7 @@ fn orderly(world: &World) -> Result<(), Failure> {
 
 fn interrupted(world: &World) -> Result<(), Failure> {
     let before = Snapshot::take();
-    for text in ["image store", "nodes booted", "kubelets started", "load balancer started"] {
+    for text in ["image store", "nodes booted", "kubelets started", "load balancer serves"] {
         let mut up = world.up("log")?;
         up.says(text)?;
         let namespace = up.namespace().ok();
@@ -175,7 +175,7 @@ fn harness_killed(world: &World) -> Result<(), Failure> {
 
 fn killed_early(world: &World) -> Result<(), Failure> {
     let before = Snapshot::take();
-    for text in ["nodes booted", "kubelets started", "load balancer started"] {
+    for text in ["nodes booted", "kubelets started", "load balancer serves"] {
         let mut up = world.up("log")?;
         up.says(text)?;
         abandon(world, up)?;

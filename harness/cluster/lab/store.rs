@@ -171,7 +171,8 @@ fn make_readable(dir: &Path) -> io::Result<()> {
     Ok(())
 }
 
-/// Gives a node the store: files by hard link, databases by copy.
+/// Gives a node the store: files and symbolic links by hard link (a new link would need an inode of
+/// its own, and busybox alone has hundreds), databases by copy.
 pub(super) fn hand_out(from: &Path, to: &Path) -> io::Result<()> {
     fs::create_dir_all(to)?;
     for entry in fs::read_dir(from)? {
@@ -181,8 +182,6 @@ pub(super) fn hand_out(from: &Path, to: &Path) -> io::Result<()> {
         if kind.is_dir() {
             hand_out(&source, &target)?;
             fs::set_permissions(&target, source.metadata()?.permissions())?;
-        } else if kind.is_symlink() {
-            std::os::unix::fs::symlink(fs::read_link(&source)?, &target)?;
         } else if source.extension().is_some_and(|extension| extension == "db") {
             fs::copy(&source, &target)?;
         } else {

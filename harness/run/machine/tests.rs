@@ -205,6 +205,21 @@ fn a_throughout_that_breaks_or_is_never_observed_fails() {
 }
 
 #[test]
+fn what_is_wanted_in_a_window_alone_is_not_observed_before_it_opens() {
+    let mut sim = Sim::steady(simple());
+    sim.see(1, false);
+    sim.tell(Input::Issued(0));
+    assert!(!sim.wants(&Action::Observe(2)));
+    assert_eq!(sim.machine.wake(), Some(sim.now + secs(2)), "also before the fault is proven");
+    sim.later(2);
+    assert!(sim.wants(&Action::Observe(2)));
+    sim.see(2, true);
+    sim.later(20);
+    sim.tell(Input::Proven(0, vec![]));
+    assert!(matches!(sim.outcome(2), Some(Outcome::Met { .. })));
+}
+
+#[test]
 fn deadlines_count_from_the_issue_not_from_the_proof() {
     let mut sim = Sim::steady(simple());
     sim.see(1, false);
