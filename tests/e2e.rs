@@ -5,10 +5,12 @@
 //! `OUTAGE_KUBERNETES` chooses another version than the default. What a version skips is shown as
 //! ignored; with `OUTAGE_DENY_SKIPS` it fails.
 
+mod e2e_support;
+
 use std::collections::BTreeSet;
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use outage::assets::{
@@ -26,8 +28,32 @@ fn main() -> ExitCode {
     // Each case has a cluster of its own, of three masters and a worker; most of its time it waits.
     let side_by_side = if Provider::default().room(8).is_ok() { 2 } else { 1 };
     arguments.test_threads.get_or_insert(side_by_side);
-    let trials = BUILTIN.iter().flat_map(trials).collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    let mut all: Vec<Trial> = BUILTIN.iter().flat_map(trials).collect();
+    all.extend(kind_trials());
+    libtest_mimic::run(&arguments, all).exit_code()
+}
+
+/// A trial a scenario, one after another: machines that hold a kind cluster beside labs are rare, and
+/// some of its variants share a cluster.
+fn kind_trials() -> Vec<Trial> {
+    if let Some(why) = e2e_support::lacks(Provider::Kind) {
+        return vec![e2e_support::skip("kind".into(), why)];
+    }
+    let kubernetes = kubernetes().expect("OUTAGE_KUBERNETES is a version");
+    let alone = Arc::new(Mutex::new(()));
+    let trials = BUILTIN.iter().map(chosen).map(|chosen| {
+        let (name, alone) = (format!("kind::{}", chosen.scenario.name), Arc::clone(&alone));
+        if let Some(reason) = skipped(&chosen.scenario, kubernetes) {
+            return e2e_support::skip(name, reason);
+        }
+        let variants = (0..chosen.scenario.variants.len()).collect();
+        let chosen = Chosen { variants, ..chosen };
+        Trial::test(name, move || {
+            let _alone = alone.lock().unwrap_or_else(PoisonError::into_inner);
+            all(Provider::Kind, chosen, Omit::Nothing, Verdict::Pass).map(drop)
+        })
+    });
+    trials.collect()
 }
 
 fn trials(builtin: &'static Builtin) -> Vec<Trial> {
@@ -35,10 +61,7 @@ fn trials(builtin: &'static Builtin) -> Vec<Trial> {
     let name = &chosen.scenario.name;
     let kubernetes = kubernetes().expect("OUTAGE_KUBERNETES is a version");
     if let Some(reason) = skipped(&chosen.scenario, kubernetes) {
-        let denied = std::env::var_os("OUTAGE_DENY_SKIPS");
-        let denied = denied.is_some_and(|value| !value.is_empty() && value != "0");
-        let trial = Trial::test(format!("lab::{name}"), || Err(Failed::from(reason)));
-        return vec![trial.with_kind("SKIP").with_ignored_flag(!denied)];
+        return vec![e2e_support::skip(format!("lab::{name}"), reason)];
     }
     let mut trials = Vec::new();
     for (at, variant) in chosen.scenario.variants.iter().enumerate() {
@@ -123,28 +146,39 @@ fn each_fails(case: Chosen, expected: &BTreeSet<String>) -> Result<(), Failed> {
     Err(format!("these hold without their fault: {holding:?}\n{report}").into())
 }
 
-fn wants(case: Chosen, omit: Omit, wanted: Verdict) -> Result<Vec<Event>, Failed> {
+/// Runs it on labs.
+fn wants(chosen: Chosen, omit: Omit, wanted: Verdict) -> Result<Vec<Event>, Failed> {
+    all(Provider::Lab, chosen, omit, wanted)
+}
+
+/// Runs the variants one after another; each must have this verdict.
+fn all(
+    provider: Provider,
+    chosen: Chosen,
+    omit: Omit,
+    wanted: Verdict,
+) -> Result<Vec<Event>, Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let events = runtime.block_on(run(case, omit))?;
+    let variants = chosen.variants.len();
+    let events = runtime.block_on(run(provider, chosen, omit))?;
     let cases = report::cases(&events);
-    let verdict = cases.first().and_then(|case| case.verdict);
-    if verdict == Some(wanted) {
+    if cases.len() == variants && cases.iter().all(|case| case.verdict == Some(wanted)) {
         return Ok(events);
     }
     Err(format!("wanted {wanted}\n{}", report::text(&events, None, false)).into())
 }
 
-async fn run(case: Chosen, omit: Omit) -> Result<Vec<Event>, Failed> {
-    let supplies = supplies().await?;
+async fn run(provider: Provider, chosen: Chosen, omit: Omit) -> Result<Vec<Event>, Failed> {
+    let supplies = supplies(provider).await?;
     // It stays where a case fails, with the components' logs.
     let folder = tempfile::Builder::new().prefix("outage-e2e-").tempdir()?;
     let session = Session {
-        chosen: vec![case],
-        provider: Provider::Lab,
+        chosen: vec![chosen],
+        provider,
         kubernetes: kubernetes()?,
         repeat: Some(1),
         jobs: 1,
-        fresh: true,
+        fresh: false,
         fail_fast: false,
         keep: false,
         seed: 1,
@@ -171,7 +205,7 @@ fn kubernetes() -> Result<KubernetesVersion, Failed> {
     Ok(version.as_deref().unwrap_or(DEFAULT_KUBERNETES).parse()?)
 }
 
-async fn supplies() -> Result<Arc<Supplies>, Failed> {
+async fn supplies(provider: Provider) -> Result<Arc<Supplies>, Failed> {
     let (progress, events) = Progress::channel();
     let shown = tokio::spawn(outage::assets::progress::show(events));
     let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
@@ -181,7 +215,7 @@ async fn supplies() -> Result<Arc<Supplies>, Failed> {
     });
     let wanted = Wanted { kubernetes: kubernetes()?, metrics_server };
     let program = Path::new(env!("CARGO_BIN_EXE_outage"));
-    let supplies = Provider::Lab.supply(&fetcher, &wanted, program, &progress).await?;
+    let supplies = provider.supply(&fetcher, &wanted, program, &progress).await?;
     drop((fetcher, progress));
     shown.await?;
     Ok(Arc::new(supplies))

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_support::{Failure, PROVIDERS, Provider, kubernetes, wait_for};
+use e2e_support::{Failure, Provider, kubernetes, providers, wait_for};
 use libtest_mimic::{Arguments, Failed, Trial};
 use outage::cluster::client::{Access, Answer, Vantage};
 use outage::cluster::{Cluster, DiedUnasked};
@@ -127,21 +127,28 @@ fn main() -> ExitCode {
     // They share a cluster.
     args.test_threads = Some(1);
     let runtime = Arc::new(Runtime::new().expect("the runtime starts"));
-    let stages = PROVIDERS.map(|provider| {
-        Arc::new(Stage { provider, runtime: Arc::clone(&runtime), ctx: Mutex::default() })
-    });
-    let mut trials = Vec::new();
+    let (providers, mut trials) = providers();
+    let stage = |provider| {
+        let runtime = Arc::clone(&runtime);
+        Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
+    };
+    let stages: Vec<Arc<Stage>> = providers.into_iter().map(stage).collect();
     for stage in &stages {
-        let prefix = format!("{}::{}", stage.provider.name, kubernetes());
+        let prefix = format!("{}::{}", stage.provider.name(), kubernetes());
         for (name, fault) in cases() {
             let stage = Arc::clone(stage);
             trials.push(Trial::test(format!("{prefix}::{name}"), move || {
                 stage.run(async |ctx| ctx.exercise(&fault).await)
             }));
         }
-        let stage = Arc::clone(stage);
+        let last = Arc::clone(stage);
         trials.push(Trial::test(format!("{prefix}::nothing_died_unasked"), move || {
-            stage.run(async |ctx| ctx.nothing_died())
+            last.run(async |ctx| ctx.nothing_died())
+        }));
+        // Two clusters at once would slow each other down.
+        let stage = Arc::clone(stage);
+        trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {
+            stage.delete().map_err(Failed::from)
         }));
     }
     let conclusion = libtest_mimic::run(&args, trials);
@@ -189,7 +196,7 @@ struct Ctx {
 
 impl Ctx {
     async fn new(provider: Provider) -> Result<Self, Failure> {
-        let cluster = (provider.make)(3, 1).await?.cluster;
+        let cluster = provider.make(3, 1).await?.cluster;
         let deaths = Mutex::new(cluster.deaths());
         let access = Access::new(Arc::clone(&cluster)).await?;
         Ok(Self { cluster, access, deaths })

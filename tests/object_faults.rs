@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_support::{Failure, PROVIDERS, Provider, kubectl_on, kubernetes, masters, wait_for};
+use e2e_support::{Failure, Provider, kubectl_on, kubernetes, masters, providers, wait_for};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
@@ -51,20 +51,23 @@ fn main() -> ExitCode {
     // They share a cluster.
     args.test_threads = Some(1);
     let runtime = Arc::new(Runtime::new().expect("the runtime starts"));
-    let stages: Vec<Arc<Stage>> = PROVIDERS
-        .iter()
-        .map(|provider| {
-            let (provider, runtime) = (*provider, Arc::clone(&runtime));
-            Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
-        })
-        .collect();
-    let mut trials = Vec::new();
+    let (providers, mut trials) = providers();
+    let stage = |provider| {
+        let runtime = Arc::clone(&runtime);
+        Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
+    };
+    let stages: Vec<Arc<Stage>> = providers.into_iter().map(stage).collect();
     for stage in &stages {
-        let prefix = format!("{}::{}", stage.provider.name, kubernetes());
+        let prefix = format!("{}::{}", stage.provider.name(), kubernetes());
         for (name, case) in CASES {
             let stage = Arc::clone(stage);
             trials.push(Trial::test(format!("{prefix}::{name}"), move || stage.run(case)));
         }
+        // Two clusters at once would slow each other down.
+        let stage = Arc::clone(stage);
+        trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {
+            stage.delete().map_err(Failed::from)
+        }));
     }
     let conclusion = libtest_mimic::run(&args, trials);
     let deleted: Vec<_> = stages.iter().map(|stage| stage.delete()).collect();
@@ -112,7 +115,7 @@ struct Ctx {
 
 impl Ctx {
     async fn new(provider: Provider) -> Result<Self, Failure> {
-        let cluster = (provider.make)(3, 1).await?.cluster;
+        let cluster = provider.make(3, 1).await?.cluster;
         let access = Access::new(Arc::clone(&cluster)).await?;
         Ok(Self { cluster, access })
     }

@@ -3,16 +3,37 @@
 use std::path::Path;
 use std::process::{Command, ExitCode, Stdio};
 
+use clap::Args;
+
+use super::up::provider;
 use super::{Failure, program};
 use crate::assets::Cache;
-use crate::cluster::lab;
+use crate::cluster::client::words;
+use crate::cluster::{Provider, lab};
 
 /// What a cluster of three masters and a worker takes, with room to spare.
 const MEMORY_MB: u64 = 4096;
 const DISK_MB: u64 = 6144;
+const NODES: usize = 4;
 
-pub(super) fn run() -> Result<ExitCode, Failure> {
-    let checks = [namespaces()?, packages(), Ok(go()), memory(), disk()?];
+/// Says whether this machine can run clusters, and what to do if not.
+#[derive(Debug, Args)]
+pub(super) struct Doctor {
+    /// What is to make the clusters: lab or kind
+    #[arg(long, default_value = "lab", value_parser = provider)]
+    provider: Provider,
+}
+
+/// Looks for everything; what is missing is said and is in the exit code.
+pub(super) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
+    let own = match doctor.provider {
+        Provider::Lab => namespaces()?,
+        Provider::Kind => engine().await,
+    };
+    let mut checks = vec![own, packages(), Ok(go()), memory(), inotify(doctor.provider), disk()?];
+    if doctor.provider == Provider::Kind {
+        checks.push(forwarding());
+    }
     let mut good = true;
     for check in checks {
         match check {
@@ -27,6 +48,29 @@ pub(super) fn run() -> Result<ExitCode, Failure> {
 }
 
 type Check = Result<String, String>;
+
+async fn engine() -> Check {
+    match Provider::Kind.check().await {
+        Ok(()) => Ok("a container engine that answers".into()),
+        Err(error) => Err(words(&error).replace('\n', "\n         ")),
+    }
+}
+
+fn inotify(provider: Provider) -> Check {
+    match provider.room(NODES) {
+        Ok(()) => Ok(format!("room for {NODES} nodes, inotify instances among it")),
+        Err(error) => Err(words(&error)),
+    }
+}
+
+/// Nodes reach each other's pods through this machine's bridge.
+fn forwarding() -> Check {
+    let file = "/proc/sys/net/ipv4/ip_forward";
+    match std::fs::read_to_string(file).unwrap_or_default().trim() {
+        "1" => Ok("packets between containers are forwarded".into()),
+        _ => Err("forwarding of packets: mend it by: sysctl -w net.ipv4.ip_forward=1".into()),
+    }
+}
 
 fn namespaces() -> Result<Check, Failure> {
     let Err(why) = lab::trial(&program()?) else {

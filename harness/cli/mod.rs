@@ -72,8 +72,8 @@ enum Subcommands {
     /// Makes images for kind clusters, where no registry has them
     #[command(subcommand)]
     NodeImage(node_image::NodeImageCommand),
-    /// Says whether this machine can run labs, and what to do if not
-    Doctor,
+    /// Says whether this machine can run clusters, and what to do if not
+    Doctor(doctor::Doctor),
 }
 
 /// Runs the command that the arguments name. No thread may exist yet.
@@ -86,8 +86,8 @@ pub fn main() -> ExitCode {
         Subcommands::Explain(explain) => explain.run(),
         Subcommands::Report(report) => report.run(),
         Subcommands::List => Ok(list::run()),
-        Subcommands::Doctor => doctor::run(),
         Subcommands::Run(run) => block_on(run.run()),
+        Subcommands::Doctor(doctor) => block_on(doctor::run(doctor)),
         Subcommands::Reap => block_on(reap::run()),
         Subcommands::Up(up) => block_on(up.run()),
         Subcommands::Assets(command) => block_on(command.run()),

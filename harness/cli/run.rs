@@ -170,7 +170,7 @@ impl Run {
         }
         println!("run: {}", folder.display());
         if let Some(cluster) = kept {
-            up::hold(&*cluster).await?;
+            up::hold(&*cluster, self.provider).await?;
         }
         Ok(code.into())
     }

@@ -82,16 +82,17 @@ impl Up {
                 return Ok(ExitCode::from(130));
             }
         };
-        hold(&*cluster).await?;
+        hold(&*cluster, self.provider).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Keeps a cluster until Ctrl-C, then ends it.
-pub(super) async fn hold(cluster: &dyn Cluster) -> Result<(), Failure> {
+pub(super) async fn hold(cluster: &dyn Cluster, provider: Provider) -> Result<(), Failure> {
     let nodes: Vec<&str> = cluster.nodes().iter().map(|node| node.name()).collect();
     eprintln!("up: {}", nodes.join(", "));
-    eprintln!("`outage shell [NODE]` in another terminal opens a shell; Ctrl-C here ends it");
+    let of = if provider == Provider::default() { "" } else { " --provider kind" };
+    eprintln!("`outage shell{of} [NODE]` in another terminal opens a shell; Ctrl-C here ends it");
     let mut deaths = cluster.deaths();
     loop {
         tokio::select! {

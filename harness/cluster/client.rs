@@ -13,6 +13,7 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{KubeConfigOptions, Kubeconfig};
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
@@ -43,7 +44,7 @@ pub enum Vantage {
 /// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speech {
-    /// By TLS, its certificate verified against the cluster's CA for the address that is asked.
+    /// By TLS, its certificate verified against the cluster's CA for the address that is asked, or for its host's name.
     Verified,
     /// By TLS, its certificate not verified: components without a certificate of the cluster's CA
     /// sign their own. Only for a node's own loopback, where nobody else can answer.
@@ -215,7 +216,11 @@ impl Access {
                 Speech::Verified => &self.tls,
                 Speech::SelfSigned => &self.trusting,
             };
-            let name = rustls::pki_types::ServerName::IpAddress(to.ip().into());
+            let name = match self.cluster.host_name(to.ip()) {
+                None => ServerName::IpAddress(to.ip().into()),
+                Some(name) => ServerName::try_from(name.to_owned())
+                    .map_err(|e| ClusterError::caused(format!("the host name {name}"), e))?,
+            };
             match TlsConnector::from(Arc::clone(tls)).connect(name, stream).await {
                 Ok(stream) => Ok(exchange(stream, request).await),
                 Err(error) => Ok(answer_of(&error)),

@@ -13,6 +13,7 @@ mod logs;
 pub mod node_image;
 mod provider;
 mod ready;
+mod running;
 mod watch;
 
 use std::fmt;
@@ -212,6 +213,12 @@ pub trait Cluster: Send + Sync + fmt::Debug {
 
     /// The address of the load balancer before the apiservers.
     fn load_balancer(&self) -> SocketAddr;
+
+    /// The name of the host at an address, where certificates are issued for a name and not for
+    /// the address.
+    fn host_name(&self, _of: IpAddr) -> Option<&str> {
+        None
+    }
 
     /// The kubeconfig of an administrator, as kubeadm wrote it; its `server` may be any of the
     /// apiservers' addresses.

@@ -131,6 +131,36 @@ impl Provider {
         }
     }
 
+    /// Runs a command, or a shell, on a node of a running cluster, in the foreground; its exit
+    /// code. `cluster` is needed where several are running. To be called while no other thread
+    /// exists.
+    ///
+    /// # Errors
+    /// If there is no such cluster or node.
+    pub fn enter(
+        self,
+        cluster: Option<&str>,
+        node: &str,
+        command: &[String],
+    ) -> Result<i32, ClusterError> {
+        match self {
+            Self::Lab => lab::enter(cluster, node, command),
+            Self::Kind => kind::enter(cluster, node, command),
+        }
+    }
+
+    /// Whether what makes these clusters is there.
+    ///
+    /// # Errors
+    /// What is missing, and what to do.
+    pub async fn check(self) -> Result<(), ClusterError> {
+        match self {
+            // A start says what a machine lacks for private namespaces, and so does the doctor.
+            Self::Lab => Ok(()),
+            Self::Kind => Engine::from_env().check().await,
+        }
+    }
+
     /// Whether this machine has room for so many nodes at once, over all clusters.
     ///
     /// # Errors

@@ -15,7 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use e2e_support::{
-    Failure, Made, PROVIDERS, Provider, kubectl_on, kubernetes, masters, run_on, wait_for,
+    Failure, Made, Provider, kubectl_on, kubernetes, masters, providers, run_on, wait_for,
 };
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
@@ -67,16 +67,14 @@ fn main() -> ExitCode {
     // They share a cluster, and some disturb it.
     args.test_threads = Some(1);
     let runtime = Arc::new(Runtime::new().expect("the runtime starts"));
-    let stages: Vec<Arc<Stage>> = PROVIDERS
-        .iter()
-        .map(|provider| {
-            let (provider, runtime) = (*provider, Arc::clone(&runtime));
-            Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
-        })
-        .collect();
-    let mut trials = Vec::new();
+    let (providers, mut trials) = providers();
+    let stage = |provider| {
+        let runtime = Arc::clone(&runtime);
+        Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
+    };
+    let stages: Vec<Arc<Stage>> = providers.into_iter().map(stage).collect();
     for stage in &stages {
-        let prefix = format!("{}::{}", stage.provider.name, kubernetes());
+        let prefix = format!("{}::{}", stage.provider.name(), kubernetes());
         // Before the shared cluster is made: there may not be room for two.
         for (masters, workers) in sizes::SIZES {
             let stage = Arc::clone(stage);
@@ -90,9 +88,14 @@ fn main() -> ExitCode {
             let stage = Arc::clone(stage);
             trials.push(Trial::test(format!("{prefix}::{name}"), move || stage.run(case)));
         }
-        let stage = Arc::clone(stage);
+        let last = Arc::clone(stage);
         trials.push(Trial::test(format!("{prefix}::nothing_died_unasked"), move || {
-            stage.run(|c| async { nothing_died(c) }.boxed_local())
+            last.run(|c| async { nothing_died(c) }.boxed_local())
+        }));
+        // Two clusters at once would slow each other down.
+        let stage = Arc::clone(stage);
+        trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {
+            stage.delete().map_err(Failed::from)
         }));
     }
     let conclusion = libtest_mimic::run(&args, trials);
@@ -156,7 +159,7 @@ struct Pod {
 impl Ctx {
     /// A cluster without a workload.
     async fn over(provider: Provider, size: (usize, usize)) -> Result<Self, Failure> {
-        let Made { cluster, busybox } = (provider.make)(size.0, size.1).await?;
+        let Made { cluster, busybox } = provider.make(size.0, size.1).await?;
         let deaths = Mutex::new(cluster.deaths());
         let access = Access::new(Arc::clone(&cluster)).await?;
         Ok(Self { provider, cluster, access, busybox, deaths })

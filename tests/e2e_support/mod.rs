@@ -8,8 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures::FutureExt;
-use futures::future::LocalBoxFuture;
+use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use outage::assets::{Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sources, Wanted};
@@ -31,36 +30,77 @@ pub struct Made {
     pub busybox: String,
 }
 
-/// Something that makes clusters, with every addon.
+/// Something that makes clusters.
 #[derive(Clone, Copy)]
 pub struct Provider {
-    /// The first part of its cases' names.
-    pub name: &'static str,
-    /// Makes one with so many masters and workers.
-    pub make: fn(usize, usize) -> LocalBoxFuture<'static, Result<Made, Failure>>,
+    of: outage::cluster::Provider,
     /// Ends a machine of this name behind the harness's back.
     pub kill_machine: fn(&str) -> Result<(), Failure>,
 }
 
 /// Every provider.
-pub const PROVIDERS: [Provider; 1] = [Provider {
-    name: "lab",
-    make: |masters, workers| make_lab(masters, workers).boxed_local(),
-    kill_machine: kill_lab_machine,
-}];
+const PROVIDERS: [Provider; 2] = [
+    Provider { of: outage::cluster::Provider::Lab, kill_machine: kill_lab_machine },
+    Provider { of: outage::cluster::Provider::Kind, kill_machine: kill_container },
+];
+
+/// The providers that this machine has; for each other one the trial that says so: ignored, or
+/// failed where skips are denied.
+pub fn providers() -> (Vec<Provider>, Vec<Trial>) {
+    let mut found = (Vec::new(), Vec::new());
+    for provider in PROVIDERS {
+        match lacks(provider.of) {
+            None => found.0.push(provider),
+            Some(why) => found.1.push(skip(provider.name().to_owned(), why)),
+        }
+    }
+    found
+}
+
+/// Why no cluster of this provider can be made here.
+pub fn lacks(provider: outage::cluster::Provider) -> Option<String> {
+    let runtime = tokio::runtime::Runtime::new().expect("the runtime starts");
+    let checked = runtime.block_on(provider.check());
+    checked.err().map(|error| outage::cluster::client::words(&error))
+}
+
+/// A trial that is not carried out, for everyone to see.
+pub fn skip(name: String, why: String) -> Trial {
+    let denied =
+        std::env::var("OUTAGE_DENY_SKIPS").is_ok_and(|value| !["", "0"].contains(&&*value));
+    if !denied {
+        eprintln!("SKIP {name}: {why}");
+    }
+    Trial::test(name, || Err(why.into())).with_kind("SKIP").with_ignored_flag(!denied)
+}
+
+impl Provider {
+    /// The first part of its cases' names.
+    pub fn name(self) -> &'static str {
+        self.of.name()
+    }
+
+    /// Makes a cluster with so many masters and workers, and every addon.
+    pub async fn make(self, masters: usize, workers: usize) -> Result<Made, Failure> {
+        make(self.of, masters, workers).await
+    }
+}
 
 /// The version to test: `OUTAGE_KUBERNETES`, else the default.
 pub fn kubernetes() -> String {
     std::env::var("OUTAGE_KUBERNETES").unwrap_or_else(|_| DEFAULT_KUBERNETES.to_string())
 }
 
-async fn make_lab(masters: usize, workers: usize) -> Result<Made, Failure> {
+async fn make(
+    provider: outage::cluster::Provider,
+    masters: usize,
+    workers: usize,
+) -> Result<Made, Failure> {
     let kubernetes = kubernetes().parse()?;
     let progress = Progress::silent();
     let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
     let wanted = Wanted { kubernetes, metrics_server: true };
     let own = Path::new(env!("CARGO_BIN_EXE_outage"));
-    let provider = outage::cluster::Provider::Lab;
     let supplies = provider.supply(&fetcher, &wanted, own, &progress).await?;
     let images = supplies.assets.images().iter().map(|image| image.reference.clone());
     let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
@@ -95,6 +135,15 @@ fn kill_lab_machine(name: &str) -> Result<(), Failure> {
     });
     let pid = machine.ok_or_else(|| format!("{name} has no first process"))?.parse()?;
     Ok(kill(Pid::from_raw(pid), Signal::SIGKILL)?)
+}
+
+/// A node's container has its name.
+fn kill_container(name: &str) -> Result<(), Failure> {
+    let output = std::process::Command::new("docker").args(["kill", name]).output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(String::from_utf8_lossy(&output.stderr).into())
 }
 
 /// The children of all threads of a process.

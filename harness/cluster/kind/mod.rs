@@ -8,13 +8,14 @@
 
 mod config;
 mod engine;
+mod enter;
 mod node;
 mod reaper;
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -30,10 +31,12 @@ use tokio::sync::broadcast;
 use super::agent::AGENT_ARGUMENT;
 use super::checked::checked;
 use super::client::{APISERVER_PORT, Access};
+use super::running::LOCK;
 use super::{Cluster, ClusterError, ClusterOptions, Command, DiedUnasked, Node, addon, agent};
 use crate::assets::{Assets, Cache, KindAssets};
 use crate::scenario::{Addon, NodeRef};
 use engine::{ENGINE, engine};
+pub(super) use enter::enter;
 use node::{Common, KindNode};
 use reaper::REAPER_ARGUMENT;
 
@@ -43,11 +46,11 @@ const MOUNT: &str = "/outage";
 /// This program, in the shared folder.
 const PROGRAM: &str = "outage";
 
-/// Held as long as the cluster's harness lives.
-const LOCK: &str = "lock";
-
 /// The folder that all nodes see, in the cluster's own.
 const SHARED: &str = "shared";
+
+/// The administrator's kubeconfig in the shared folder: a worker has none of its own.
+const ADMINISTRATOR: &str = "admin.conf";
 
 /// The administrator's kubeconfig on a master.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
@@ -75,6 +78,8 @@ pub(super) struct Kind {
     lock: Mutex<Option<File>>,
     nodes: Vec<Arc<dyn Node>>,
     balancer: SocketAddr,
+    /// The container of the load balancer, if there is one.
+    balancer_name: Option<String>,
     kubeconfig: String,
     deaths: broadcast::Sender<DiedUnasked>,
     /// For the first who asks: deaths since the cluster began.
@@ -149,22 +154,24 @@ impl Kind {
         });
         let nodes = try_join_all(nodes).await?;
         say(format!("{} nodes entered", nodes.len()));
-        // kind has a load balancer only where there are several masters.
-        let balancer = if options.masters > 1 {
-            engine::address(&format!("{name}-external-load-balancer"), &name).await?.into()
-        } else {
-            nodes
-                .first()
-                .map(|node| node.address())
-                .ok_or_else(|| ClusterError::new("a cluster needs a master"))?
-        };
         let first = nodes.first().ok_or_else(|| ClusterError::new("a cluster needs a master"))?;
+        // kind has a load balancer only where there are several masters.
+        let balancer_name = (options.masters > 1).then(|| format!("{name}-external-load-balancer"));
+        let balancer = match &balancer_name {
+            Some(container) => engine::address(container, &name).await?.into(),
+            None => first.address(),
+        };
         let kubeconfig = checked(&**first, Command::new(["cat", ADMIN])).await?;
+        let administrator = folder.join(SHARED).join(ADMINISTRATOR);
+        fs::write(&administrator, &kubeconfig.stdout).map_err(|error| {
+            ClusterError::caused(format!("write {}", administrator.display()), error)
+        })?;
         let kind = Arc::new(Self {
             image: tools.image.clone(),
             folder: folder.to_owned(),
             lock: Mutex::new(Some(lock)),
             balancer: SocketAddr::new(balancer, APISERVER_PORT),
+            balancer_name,
             kubeconfig: String::from_utf8_lossy(&kubeconfig.stdout).into_owned(),
             first_deaths: Mutex::new(Some(first_deaths)),
             nodes,
@@ -391,6 +398,11 @@ impl Cluster for Kind {
 
     fn load_balancer(&self) -> SocketAddr {
         self.balancer
+    }
+
+    fn host_name(&self, of: IpAddr) -> Option<&str> {
+        // kubeadm knows the load balancer by its name, as kind wrote into its configuration.
+        (of == self.balancer.ip()).then_some(self.balancer_name.as_deref()).flatten()
     }
 
     fn admin_kubeconfig(&self) -> &str {

@@ -18,7 +18,7 @@ use tokio::sync::{Mutex, RwLock, broadcast};
 use super::engine::{self, engine};
 use super::{MOUNT, PROGRAM};
 use crate::cluster::agent::{AGENT_ARGUMENT, Link};
-use crate::cluster::checked::checked;
+use crate::cluster::checked::{checked, status};
 use crate::cluster::logs::{log_streams, read_since};
 use crate::cluster::{ClusterError, Command, DiedUnasked, Node, Output, Service};
 use crate::scenario::{NodeRef, Signal};
@@ -28,6 +28,9 @@ const SYSTEMD: Duration = Duration::from_secs(60);
 
 /// How long an agent may take to answer.
 const AGENT: Duration = Duration::from_secs(20);
+
+/// How long the engine may take to see that a container ended.
+const GONE: Duration = Duration::from_secs(5);
 
 /// A node of a kind cluster.
 #[derive(Debug)]
@@ -126,19 +129,20 @@ impl KindNode {
         self.logs.join(format!("{}.log", unit(service)))
     }
 
-    /// Reports the end of the agent as the machine's, unless somebody asked for it.
+    /// Reports the end of the agent, or of the machine with it, unless somebody asked for it.
     fn watch(&self, link: &Link) {
         let (closed, on, ending) = (link.closed(), Arc::clone(&self.on), Arc::clone(&self.ending));
-        let (deaths, process) = (self.deaths.clone(), format!("the machine {}", self.name));
+        let (deaths, name) = (self.deaths.clone(), self.name.clone());
         tokio::spawn(async move {
             closed.cancelled().await;
             if on.swap(false, Ordering::SeqCst) && !ending.load(Ordering::SeqCst) {
+                let (process, status) = match exit_code(&name).await {
+                    Ok(Some(code)) => (format!("the first process of {name}"), status(code)),
+                    Ok(None) => (format!("the agent on {name}"), "its socket closed".into()),
+                    Err(error) => (format!("the machine {name}"), error.to_string()),
+                };
                 // Nobody may be listening.
-                let _ = deaths.send(DiedUnasked {
-                    process,
-                    status: "its agent ended".into(),
-                    log: vec![],
-                });
+                let _ = deaths.send(DiedUnasked { process, status, log: vec![] });
             }
         });
     }
@@ -204,6 +208,17 @@ impl KindNode {
         }
         engine(&[if frozen { "pause" } else { "unpause" }, &self.name]).await.map(drop)
     }
+}
+
+/// The exit code of a container's first process; nothing: it runs.
+async fn exit_code(container: &str) -> Result<Option<i32>, ClusterError> {
+    // An agent ends with its machine, a moment before the engine has seen that.
+    let waited = tokio::time::timeout(GONE, engine(&["wait", container])).await;
+    let Ok(code) = waited else { return Ok(None) };
+    let code = code?;
+    code.parse()
+        .map(Some)
+        .map_err(|error| ClusterError::caused(format!("wait for {container}: {code}"), error))
 }
 
 /// The name of a service's unit.

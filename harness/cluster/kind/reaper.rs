@@ -7,8 +7,8 @@ use std::process::Stdio;
 
 use nix::unistd::setsid;
 
-use super::LOCK;
 use crate::cluster::ClusterError;
+use crate::cluster::running::LOCK;
 
 /// First argument that makes this program a reaper; the second is the cluster's folder.
 pub(super) const REAPER_ARGUMENT: &str = "kind-reaper";

@@ -2,17 +2,18 @@
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 
-use super::{KUBECONFIG, LOCK};
+use super::KUBECONFIG;
 use crate::assets::Cache;
 use crate::cluster::ClusterError;
 use crate::cluster::agent::{PATH, sys};
+use crate::cluster::running::{LOCK, running};
 
 /// First argument that makes this program try what a lab needs.
 pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
@@ -25,7 +26,9 @@ pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
 /// If no lab runs, several do and none is named, the lab has no such node, or its namespaces can't
 /// be entered.
 pub fn enter(lab: Option<&str>, node: &str, command: &[String]) -> Result<i32, ClusterError> {
-    let folder = running_lab(lab)?;
+    let cache =
+        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
+    let folder = running(&cache.root().join("labs"), lab)?;
     let pid = node_process(&folder, node)?;
     let administrator = fs::read(folder.join(KUBECONFIG))
         .map_err(|error| ClusterError::caused("read the lab's kubeconfig", error))?;
@@ -109,35 +112,6 @@ fn children(pid: i32) -> Result<Vec<i32>, ClusterError> {
     let text = fs::read_to_string(&path)
         .map_err(|error| ClusterError::caused(format!("read {path}"), error))?;
     Ok(text.split_whitespace().filter_map(|number| number.parse().ok()).collect())
-}
-
-/// The folder of the one running lab, or of the one with this name.
-fn running_lab(name: Option<&str>) -> Result<PathBuf, ClusterError> {
-    let cache =
-        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
-    let folders = fs::read_dir(cache.root().join("labs")).into_iter().flatten().flatten();
-    let mut running: Vec<(String, PathBuf)> = folders
-        .filter(|entry| {
-            File::open(entry.path().join(LOCK)).is_ok_and(|lock| lock.try_lock().is_err())
-        })
-        .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
-        .collect();
-    running.sort();
-    let names = running.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(", ");
-    if let Some(wanted) = name {
-        let none = || ClusterError::new(format!("no lab {wanted} is running; there are: {names}"));
-        return running
-            .into_iter()
-            .find_map(|(name, folder)| (name == wanted).then_some(folder))
-            .ok_or_else(none);
-    }
-    match running.len() {
-        0 => Err(ClusterError::new("no lab is running: start one with `outage up`")),
-        1 => Ok(running.remove(0).1),
-        _ => Err(ClusterError::new(format!(
-            "several labs are running: {names}; choose one with `--lab`"
-        ))),
-    }
 }
 
 /// Tries, in namespaces of their own that end with the trial, whether this machine allows what a

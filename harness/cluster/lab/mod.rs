@@ -36,6 +36,7 @@ use tokio::sync::broadcast;
 use super::agent::wire::{self, NodeSpec};
 use super::agent::{Link, Program};
 use super::logs::last_lines;
+use super::running::LOCK;
 use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
 use crate::assets::{Assets, Binary, Cache, Progress};
 use crate::scenario::NodeRef;
@@ -49,9 +50,6 @@ pub const INIT_ARGUMENT: &str = "lab-init";
 
 /// The name under which this program stands in for runc.
 pub const RUNC_NAME: &str = "outage-runc";
-
-/// Locked as long as the lab's harness lives; holds the number of the lab's outer process.
-const LOCK: &str = "lock";
 
 /// Why the lab's first process could not go on.
 const LOG: &str = "logs/lab.log";
