@@ -76,7 +76,7 @@ fn main() -> ExitCode {
     for stage in &stages {
         let prefix = format!("{}::{}", stage.provider.name(), kubernetes());
         // Before the shared cluster is made: there may not be room for two.
-        for (masters, workers) in sizes::SIZES {
+        for &(masters, workers) in sizes::of(stage.provider) {
             let stage = Arc::clone(stage);
             let name = format!("{prefix}::{masters}_masters_and_{workers}_workers_come_up");
             trials.push(Trial::test(name, move || {

@@ -10,8 +10,16 @@ use super::{
     Ctx, PORT, SOON, etcd_is_healthy, fetch, masters, nothing_died, service_lists_apiservers,
 };
 
-/// Masters and workers: the extremes of both, and a few between.
-pub const SIZES: [(usize, usize); 4] = [(1, 0), (1, 2), (3, 0), (5, 3)];
+/// Masters and workers of a lab: the extremes of both, and a few between.
+const LAB: [(usize, usize); 4] = [(1, 0), (1, 2), (3, 0), (5, 3)];
+
+/// kind itself is tried with more, elsewhere. With one master it has no load balancer.
+const KIND: [(usize, usize); 1] = [(1, 0)];
+
+/// The sizes that are tried.
+pub fn of(provider: Provider) -> &'static [(usize, usize)] {
+    if provider.name() == "lab" { &LAB } else { &KIND }
+}
 
 /// A cluster of this size comes up as one does, and has pods on every node that takes them.
 pub async fn comes_up(provider: Provider, masters: usize, workers: usize) -> Result<(), Failure> {
