@@ -22,10 +22,14 @@ impl Log {
     }
 
     fn start(&mut self, variant: &str, repetition: usize) {
+        self.start_on("lab", variant, repetition);
+    }
+
+    fn start_on(&mut self, provider: &str, variant: &str, repetition: usize) {
         self.add(What::CaseStarted(CaseInfo {
             scenario: "stopped-apiserver".into(),
             variant: variant.into(),
-            provider: "lab".into(),
+            provider: provider.into(),
             kubernetes: "1.34.4".into(),
             repetition,
             scenario_sha256: "5a".repeat(32),
@@ -192,6 +196,31 @@ fn where_there_is_more_and_what_repetitions_came_to() {
     insta::assert_snapshot!("artefacts", text(&log.events, Some(folder), false));
     insta::assert_snapshot!("timeline", timeline(&log.events, 2));
     assert_eq!(not_passed(&log.events), [2]);
+}
+
+#[test]
+fn what_providers_came_to_stands_side_by_side() {
+    let mut log = Log { events: vec![], case: 0 };
+    log.start_on("lab", "lease-sigkill", 1);
+    log.end(Verdict::Pass, &[], Some(10_000), Some(2_000));
+    log.start_on("lab", "lease-sigkill", 2);
+    log.end(Verdict::Pass, &[], Some(12_000), Some(2_000));
+    log.start_on("lab", "lease-sigterm", 1);
+    log.end(Verdict::Pass, &[], Some(100), Some(2_000));
+    log.start_on("lab", "on-labs-alone", 1);
+    log.end(Verdict::Pass, &[], None, None);
+    log.start_on("kind", "lease-sigkill", 1);
+    log.end(Verdict::Pass, &[], Some(11_500), Some(3_000));
+    log.start_on("kind", "lease-sigterm", 1);
+    log.end(Verdict::Fail, &["the address stays"], None, None);
+    let text = text(&log.events, None, false);
+    let table: Vec<&str> = text.lines().skip_while(|line| *line != "lab / kind:").take(4).collect();
+    insta::assert_snapshot!(table.join("\n"), @r"
+    lab / kind:
+    SCENARIO           VARIANT        PASS             TTD                                TTR
+    stopped-apiserver  lease-sigkill  2 of 2 / 1 of 1  11.00 s (10.00 … 12.00) / 11.50 s  2.00 s / 3.00 s
+    stopped-apiserver  lease-sigterm  1 of 1 / 0 of 1  0.10 s / -                         2.00 s / -       they differ
+    ");
 }
 
 #[test]

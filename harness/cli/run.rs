@@ -5,6 +5,7 @@ use std::hash::{BuildHasher, RandomState};
 use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use clap::Args;
 use tokio::sync::mpsc;
@@ -13,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use super::files::{ReportFile, narrow, read, tell};
 use super::{Failure, program, supply, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
-use crate::cluster::Provider;
+use crate::cluster::{Cluster, Provider};
 use crate::event::{Event, What};
 use crate::report::{self, Live};
 use crate::run::{
@@ -51,6 +52,7 @@ Environment:
 Examples:
   outage run stopped-apiserver --variant 'lease-*' --jobs 2
   outage run stopped-apiserver --repeat 20 --resume ./long-run   again after an interruption
+  outage run stopped-apiserver --provider lab,kind   what both make of it, side by side
   outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml";
 
 /// Runs scenarios on clusters that are made for them, and says what came of them.
@@ -64,9 +66,9 @@ pub(super) struct Run {
     /// Only these variants; `*` stands for any characters
     #[arg(long, value_name = "PATTERN")]
     variant: Vec<String>,
-    /// What makes the clusters: lab or kind
-    #[arg(long, default_value = "lab", value_parser = up::provider)]
-    provider: Provider,
+    /// What makes the clusters: lab or kind, or one after the other: lab,kind
+    #[arg(long, default_value = "lab", value_delimiter = ',', value_parser = up::provider)]
+    provider: Vec<Provider>,
     /// Version of Kubernetes
     #[arg(long, value_name = "VERSION", default_value = DEFAULT_KUBERNETES)]
     kubernetes: KubernetesVersion,
@@ -124,16 +126,49 @@ impl Run {
         let interrupt = on_interrupt();
         let (folder, _lock) = self.folder()?;
         let mut events = read_events(&folder)?;
-        let session = self.session(chosen, &folder, Past::new(&events))?;
+        let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
+        let (mut left, mut kept) = (0, None);
+        for provider in &self.provider {
+            let session = self.session(*provider, chosen.clone(), &folder, Past::new(&events))?;
+            let cases = session.cases();
+            let (new, cluster) = self.work(&session, &wanted, &interrupt).await?;
+            left += cases.saturating_sub(begun(&new));
+            events.extend(new);
+            kept = cluster.map(|cluster| (cluster, *provider));
+        }
+        if interrupt.is_cancelled() && begun(&events) == 0 {
+            return Ok(INTERRUPTED.into());
+        }
+        tell(&events, &folder, &self.report)?;
+        if left > 0 {
+            println!("not begun: {left}");
+        }
+        let code = report::exit_code(&events, self.denies_skips());
+        if code == 0 && kept.is_none() {
+            remove_logs(&folder)?;
+        }
+        println!("run: {}", folder.display());
+        if let Some((cluster, provider)) = kept {
+            up::hold(&*cluster, provider).await?;
+        }
+        Ok(code.into())
+    }
+
+    /// Works a session off and shows it; its events, and the cluster that is to be kept.
+    async fn work(
+        &self,
+        session: &Session,
+        wanted: &Wanted,
+        interrupt: &CancellationToken,
+    ) -> Result<(Vec<Event>, Option<Arc<dyn Cluster>>), Failure> {
         let (sender, mut receiver) = mpsc::unbounded_channel();
         session.skip(&sender)?;
-        let supplies = if session.has_cases() {
-            let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
+        let supplies = if session.has_cases() && !interrupt.is_cancelled() {
             tokio::select! {
-                supplies = supply(self.provider, &wanted) => {
+                supplies = supply(session.provider, wanted) => {
                     Some(supplies.map_err(|failure| Failure { code: NOTHING_RAN, ..failure })?)
                 }
-                () = interrupt.cancelled() => return Ok(INTERRUPTED.into()),
+                () = interrupt.cancelled() => None,
             }
         } else {
             None
@@ -149,43 +184,34 @@ impl Run {
             events
         });
         let kept = match supplies {
-            Some(supplies) => session.run(&supplies, &sender, &interrupt).await?,
+            Some(supplies) => session.run(&supplies, &sender, interrupt).await?,
             None => None,
         };
         if interrupt.is_cancelled() {
             // It may have broken off a cluster's start.
-            self.provider.sweep().await?;
+            session.provider.sweep().await?;
         }
         drop(sender);
-        let new = shown.await?;
-        let begun = new.iter().filter(|event| matches!(event.what, What::CaseStarted(_))).count();
-        events.extend(new);
-        tell(&events, &folder, &self.report)?;
-        if let left @ 1.. = session.cases().saturating_sub(begun) {
-            println!("not begun: {left}");
-        }
-        let code = report::exit_code(&events, self.denies_skips());
-        if code == 0 && kept.is_none() {
-            remove_logs(&folder)?;
-        }
-        println!("run: {}", folder.display());
-        if let Some(cluster) = kept {
-            up::hold(&*cluster, self.provider).await?;
-        }
-        Ok(code.into())
+        Ok((shown.await?, kept))
     }
 
-    fn session(&self, chosen: Vec<Chosen>, folder: &Path, past: Past) -> Result<Session, Failure> {
+    fn session(
+        &self,
+        provider: Provider,
+        chosen: Vec<Chosen>,
+        folder: &Path,
+        past: Past,
+    ) -> Result<Session, Failure> {
         let seed = self.seed.or(past.seed());
         Ok(Session {
             chosen,
-            provider: self.provider,
+            provider,
             kubernetes: self.kubernetes,
             repeat: self.repeat.or((!self.until_fail).then_some(1)),
             jobs: self.jobs,
             fresh: self.fresh,
             fail_fast: self.fail_fast || self.until_fail,
-            keep: self.keep,
+            keep: self.keep && self.provider.last() == Some(&provider),
             // Short enough to be typed again.
             seed: seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000),
             program: program()?,
@@ -239,6 +265,11 @@ impl Run {
         }
         Ok(all)
     }
+}
+
+/// How many cases were begun.
+fn begun(events: &[Event]) -> usize {
+    events.iter().filter(|event| matches!(event.what, What::CaseStarted(_))).count()
 }
 
 /// The first Ctrl-C (or SIGTERM) ends the run in order; the second one at once, and the kernel ends

@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::case::Case;
 use crate::event::{CaseInfo, Measured, Verdict};
 
-/// The repetitions of one variant on one kind of cluster.
+/// The cases of one variant on one kind of cluster.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Repeated {
     pub(super) scenario: String,
@@ -42,8 +42,29 @@ impl Spread {
     }
 }
 
-/// Every variant that was run more than once, in the order of their first cases.
+/// Every variant that was run more than once on one kind of cluster, in the order of their first
+/// cases.
 pub(super) fn repeated(cases: &[Case]) -> Vec<Repeated> {
+    variants(cases).into_iter().filter(|group| group.cases > 1).collect()
+}
+
+/// Every variant that was run by several providers: what it came to by each.
+pub(super) fn by_provider(cases: &[Case]) -> Vec<Vec<Repeated>> {
+    let mut all: Vec<Vec<Repeated>> = vec![];
+    let alike = |a: &Repeated, b: &Repeated| {
+        (&a.scenario, &a.variant, &a.kubernetes) == (&b.scenario, &b.variant, &b.kubernetes)
+    };
+    for group in variants(cases) {
+        match all.iter_mut().find(|known| known.first().is_some_and(|first| alike(first, &group))) {
+            Some(known) => known.push(group),
+            None => all.push(vec![group]),
+        }
+    }
+    all.into_iter().filter(|known| known.len() > 1).collect()
+}
+
+/// Every variant on each kind of cluster, in the order of their first cases.
+fn variants(cases: &[Case]) -> Vec<Repeated> {
     let mut groups: Vec<(&CaseInfo, Vec<&Case>)> = vec![];
     let alike = |a: &CaseInfo, b: &CaseInfo| {
         (&a.scenario, &a.variant, &a.provider, &a.kubernetes)
@@ -66,7 +87,7 @@ pub(super) fn repeated(cases: &[Case]) -> Vec<Repeated> {
         ttd: Spread::of(group.iter().filter_map(|case| case.ttd)),
         ttr: Spread::of(group.iter().filter_map(|case| case.ttr)),
     };
-    groups.into_iter().filter(|(_, group)| group.len() > 1).map(of).collect()
+    groups.into_iter().map(of).collect()
 }
 
 #[cfg(test)]

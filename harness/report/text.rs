@@ -8,7 +8,7 @@ use owo_colors::{OwoColorize, Style};
 
 use super::account::{Account, Taker};
 use super::case::{Case, cases};
-use super::repeated::repeated;
+use super::repeated::{Repeated, by_provider, repeated};
 use super::words;
 use crate::event::{ActionState, Event, Outcome, Verdict};
 
@@ -33,6 +33,7 @@ pub fn text(events: &[Event], folder: Option<&Path>, colours: bool) -> String {
             details(&mut out, case, folder, colours);
         }
     }
+    out += &side_by_side(&cases);
     out += &repetitions(&cases);
     out += &account(&cases);
     let _ = writeln!(out, "\n{}", totals(&cases));
@@ -159,6 +160,32 @@ fn repetitions(cases: &[Case]) -> String {
         out.push('\n');
     }
     let _ = writeln!(out, "{}", words::SPREAD);
+    out
+}
+
+/// What several providers' clusters made of the same variants, if there are several.
+fn side_by_side(cases: &[Case]) -> String {
+    let variants = by_provider(cases);
+    let Some(first) = variants.first() else { return String::new() };
+    let join = |groups: &[Repeated], cell: fn(&Repeated) -> String| {
+        groups.iter().map(cell).collect::<Vec<_>>().join(" / ")
+    };
+    let mut out = format!("\n{}:\n", join(first, |group| group.provider.clone()));
+    let mut rows = vec![["SCENARIO", "VARIANT", "PASS", "TTD", "TTR", ""].map(String::from)];
+    rows.extend(variants.iter().filter_map(|groups| {
+        let Repeated { scenario, variant, .. } = groups.first()?.clone();
+        let all = |group: &Repeated| group.passed == group.cases;
+        let agree = groups.iter().all(all) || !groups.iter().any(all);
+        let passed = join(groups, |group| format!("{} of {}", group.passed, group.cases));
+        let differ = if agree { "" } else { "they differ" };
+        let ttd = join(groups, |group| words::spread(group.ttd));
+        let ttr = join(groups, |group| words::spread(group.ttr));
+        Some([scenario, variant, passed, ttd, ttr, differ.to_owned()])
+    }));
+    for row in aligned(&rows) {
+        out += row.join("  ").trim_end();
+        out.push('\n');
+    }
     out
 }
 

@@ -27,9 +27,12 @@ pub(super) fn measured(measured: Option<Measured>) -> String {
     })
 }
 
-/// `0.42 s (0.40 … 0.51)`: the median, the least and the most.
+/// `0.42 s (0.40 … 0.51)`: the median, the least and the most, if they differ.
 pub(super) fn spread(spread: Option<Spread>) -> String {
     spread.map_or("-".to_owned(), |Spread { median, least, most }| {
+        if least == most {
+            return seconds(median);
+        }
         let (least, most) = (least.as_secs_f64(), most.as_secs_f64());
         format!("{} ({least:.2} … {most:.2})", seconds(median))
     })
