@@ -514,7 +514,7 @@ async fn power_cycle(ctx: &Ctx, role: Role) -> Result<(), Failure> {
         ctx.etcdctl(&*masters[0], &["put", &key, "before"]).await?;
     }
     let disk = "stat -c %i /var/lib/kubelet/config.yaml; stat -c %i /var/lib/etcd/member/snap/db \
-                2>/dev/null; cat /etc/machine-id /etc/kubernetes/kubelet.conf | sha256sum";
+                2>/dev/null; sha256sum /etc/kubernetes/kubelet.conf";
     let was = run_on(&*node, Command::script(disk, [""; 0])).await?;
 
     node.power(false).await?;

@@ -20,7 +20,7 @@ pub async fn top_has_figures(ctx: &Ctx) -> Result<(), Failure> {
     let with_figures: BTreeSet<String> = top
         .lines()
         .map(|line| line.split_whitespace().collect::<Vec<_>>())
-        .filter(|words| words.len() == 5 && is_cpu(words[1]) && is_memory(words[3]))
+        .filter(|words| words.len() == 5 && is_cpu(words[1]) && is_memory(words[3], 1))
         .map(|words| words[0].to_owned())
         .collect();
     assert_eq!(with_figures, nodes, "{top}");
@@ -33,12 +33,12 @@ pub async fn top_has_figures(ctx: &Ctx) -> Result<(), Failure> {
         };
         let running: BTreeSet<_> =
             running["items"].as_array().into_iter().flatten().map(name).collect();
-        // NAMESPACE NAME CPU(cores) MEMORY(bytes)
+        // NAMESPACE NAME CPU(cores) MEMORY(bytes): a small pod takes less than one of these.
         let top = ctx.kubectl(&["top", "pods", "-A", "--no-headers"]).await?;
         let with_figures: BTreeSet<_> = top
             .lines()
             .map(|line| line.split_whitespace().collect::<Vec<_>>())
-            .filter(|words| words.len() == 4 && is_cpu(words[2]) && is_memory(words[3]))
+            .filter(|words| words.len() == 4 && is_cpu(words[2]) && is_memory(words[3], 0))
             .map(|words| (words[0].to_owned(), words[1].to_owned()))
             .collect();
         let missing: Vec<_> = running.difference(&with_figures).collect();
@@ -51,8 +51,8 @@ fn is_cpu(text: &str) -> bool {
     text.strip_suffix('m').is_some_and(|number| number.parse::<u64>().is_ok())
 }
 
-fn is_memory(text: &str) -> bool {
-    text.strip_suffix("Mi").is_some_and(|number| number.parse::<u64>().is_ok_and(|n| n > 0))
+fn is_memory(text: &str, least: u64) -> bool {
+    text.strip_suffix("Mi").is_some_and(|number| number.parse::<u64>().is_ok_and(|n| n >= least))
 }
 
 /// An autoscaler that may change nothing says that it has a valid metric, and which.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
+use outage::scenario::NodeRef;
 use serde_json::json;
 
 use super::e2e_support::{Failure, Provider, wait_for};
@@ -38,10 +39,11 @@ pub async fn comes_up(provider: Provider, masters: usize, workers: usize) -> Res
 }
 
 async fn nodes_are_ready(ctx: &Ctx, masters: usize, workers: usize) -> Result<(), Failure> {
-    let wanted: BTreeSet<String> = (1..=masters)
-        .map(|index| format!("master-{index}"))
-        .chain((1..=workers).map(|index| format!("worker-{index}")))
-        .collect();
+    let refs = (1..=masters).map(NodeRef::Master).chain((1..=workers).map(NodeRef::Worker));
+    let ids: Vec<NodeRef> = ctx.cluster.nodes().iter().map(|node| node.id()).collect();
+    assert_eq!(ids, refs.collect::<Vec<_>>());
+    let wanted: BTreeSet<String> =
+        ctx.cluster.nodes().iter().map(|node| node.name().to_owned()).collect();
     let nodes = ctx.get(&["nodes"]).await?;
     let ready = nodes["items"].as_array().into_iter().flatten().filter(|node| {
         let conditions = node["status"]["conditions"].as_array().into_iter().flatten();
@@ -91,12 +93,12 @@ async fn pods_answer(ctx: &Ctx) -> Result<(), Failure> {
         },
     });
     ctx.kubectl_in(&["apply", "-f", "-"], &set.to_string()).await?;
-    let names = |role: &str| -> BTreeSet<String> {
-        let nodes = ctx.cluster.nodes().iter().map(|node| node.name().to_owned());
-        nodes.filter(|name| name.starts_with(role)).collect()
+    let names = |wanted: fn(&NodeRef) -> bool| -> BTreeSet<String> {
+        let nodes = ctx.cluster.nodes().iter().filter(|node| wanted(&node.id()));
+        nodes.map(|node| node.name().to_owned()).collect()
     };
-    let workers = names("worker");
-    let wanted = if workers.is_empty() { names("master") } else { workers };
+    let workers = names(|id| matches!(id, NodeRef::Worker(_)));
+    let wanted = if workers.is_empty() { names(|_| true) } else { workers };
     let pods = wait_for("a ready pod on every node that takes any", SOON, async || {
         let pods = ctx.pods("plain").await?;
         let on: BTreeSet<String> = pods.iter().map(|pod| pod.node.clone()).collect();
