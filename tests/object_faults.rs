@@ -353,7 +353,8 @@ async fn name_taken(ctx: &Ctx, master: usize, by: NameHolder) -> Result<(), Fail
     let taken = Fault::ContainerNameTaken(ContainerNameTaken { component, on, by });
     let undo = ctx.inject(&taken).await?;
     ctx.revert(&undo).await?;
-    let pod = format!("kube-apiserver-master-{master}");
+    let node = ctx.cluster.node(on).ok_or("no such node")?;
+    let pod = format!("kube-apiserver-{}", node.name());
     wait_for("the pod is ready again", SOON, async || {
         let found = ctx.get(&["pod", &pod, "-n", "kube-system"]).await?;
         equal(&found["status"]["containerStatuses"][0]["ready"], &true.into())

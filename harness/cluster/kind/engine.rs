@@ -49,14 +49,41 @@ pub(super) async fn address(container: &str, network: &str) -> Result<Ipv4Addr, 
     })
 }
 
+/// How often a range of addresses may be lost to somebody else before the network is given up.
+const TRIES: usize = 5;
+
 /// Makes a network of its own for a cluster.
 ///
 /// # Errors
 /// If the engine has no range of addresses left.
 pub(super) async fn make_network(name: &str) -> Result<(), ClusterError> {
-    // kind's own settings for the network that it makes: masquerading, and the MTU of the default
-    // bridge.
-    engine(&["network", "create", "--driver", "bridge", name]).await.map(drop)
+    // A container can only be given its address back where the range was chosen by whoever made the
+    // network: the engine finds a free one, which is then asked for.
+    let make = ["network", "create", "--driver", "bridge"];
+    let mut tries = 1;
+    loop {
+        engine(&[&make[..], &[name]].concat()).await?;
+        let range = "{{(index .IPAM.Config 0).Subnet}}";
+        let range = engine(&["network", "inspect", "--format", range, name]).await?;
+        engine(&["network", "rm", name]).await?;
+        match engine(&[&make[..], &["--subnet", &range, name]].concat()).await {
+            Err(_) if tries < TRIES => tries += 1,
+            made => return made.map(drop),
+        }
+    }
+}
+
+/// Has a stopped container get this address when it starts. Its own would be free for any other that
+/// starts before it.
+pub(super) async fn keep_address(
+    container: &str,
+    network: &str,
+    address: Ipv4Addr,
+) -> Result<(), ClusterError> {
+    engine(&["network", "disconnect", network, container]).await?;
+    engine(&["network", "connect", "--ip", &address.to_string(), network, container])
+        .await
+        .map(drop)
 }
 
 /// Removes every container of a cluster with its volumes, and its network. Idempotent: what another

@@ -167,6 +167,7 @@ impl KindNode {
         if self.powered() {
             return Ok(());
         }
+        engine::keep_address(&self.name, &self.network, self.address).await?;
         engine(&["start", &self.name]).await?;
         let address = engine::address(&self.name, &self.network).await?;
         if address != self.address {
