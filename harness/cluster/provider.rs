@@ -87,7 +87,7 @@ impl Provider {
         }
         let cache = Cache::from_env()
             .map_err(|error| ClusterError::caused("find the cache folder", error))?;
-        let engine = Engine::from_env();
+        let engine = Engine::docker();
         let images =
             node_image::build(fetcher, &cache, &engine, wanted.kubernetes, program, progress)
                 .await?;
@@ -157,7 +157,7 @@ impl Provider {
         match self {
             // A start says what a machine lacks for private namespaces, and so does the doctor.
             Self::Lab => Ok(()),
-            Self::Kind => Engine::from_env().check().await,
+            Self::Kind => Engine::docker().check().await,
         }
     }
 

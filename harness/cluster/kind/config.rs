@@ -30,20 +30,31 @@ pub(super) fn config(
         })
     });
     config["nodes"] = nodes.collect();
-    let mut patches: Vec<Value> =
-        config["kubeadmConfigPatches"].as_array().cloned().unwrap_or_default();
-    if !options.settings.is_empty() {
+    if options.kubernetes.minor >= WITHOUT_V1BETA3 {
+        config["kubeadmConfigPatchesJSON6902"] = to_v1beta4(options);
+    } else if !options.settings.is_empty() {
+        let mut patches: Vec<Value> =
+            config["kubeadmConfigPatches"].as_array().cloned().unwrap_or_default();
         patches.push(settings(options).to_string().into());
+        config["kubeadmConfigPatches"] = patches.into();
     }
-    config["kubeadmConfigPatches"] = patches.into();
     Ok(config.to_string())
 }
 
-/// The flags that differ from kubeadm's, as a patch of its configuration. kind merges it by kind.
+/// The first minor version whose kubeadm does not read what kind 0.31 writes.
+const WITHOUT_V1BETA3: u64 = 37;
+
+/// The flags of a component that differ from kubeadm's.
+fn flags(options: &ClusterOptions, component: Component) -> impl Iterator<Item = (&str, &str)> {
+    let ours = options.settings.iter().filter(move |(of, _, _)| *of == component);
+    ours.map(|(_, name, value)| (name.as_str(), value.as_str()))
+}
+
+/// These flags as a patch of kubeadm's configuration. kind merges it by kind.
 fn settings(options: &ClusterOptions) -> Value {
-    let flags = |component: Component| -> Value {
-        let ours = options.settings.iter().filter(|(of, _, _)| *of == component);
-        Value::Object(ours.map(|(_, name, value)| (name.clone(), value.clone().into())).collect())
+    let flags = |component| -> Value {
+        let ours = flags(options, component);
+        Value::Object(ours.map(|(name, value)| (name.to_owned(), value.into())).collect())
     };
     json!({
         "kind": "ClusterConfiguration",
@@ -54,14 +65,47 @@ fn settings(options: &ClusterOptions) -> Value {
     })
 }
 
+/// Patches that make v1beta4 of what kind writes, with the flags that differ: there, flags are a list.
+/// kind's own, which only let old versions of Kubernetes do what new ones do anyway, are left out.
+fn to_v1beta4(options: &ClusterOptions) -> Value {
+    let flags = |component| -> Value {
+        flags(options, component)
+            .map(|(name, value)| json!({"name": name, "value": value}))
+            .collect()
+    };
+    let add = |path: &str, value: Value| json!({"op": "add", "path": path, "value": value});
+    let patch = |kind: &str, changes: Vec<Value>| {
+        let api =
+            json!({"op": "replace", "path": "/apiVersion", "value": "kubeadm.k8s.io/v1beta4"});
+        let all: Value = std::iter::once(api).chain(changes).collect();
+        json!({
+            "group": "kubeadm.k8s.io", "version": "v1beta3", "kind": kind,
+            "patch": all.to_string(),
+        })
+    };
+    let etcd = json!({"local": {"extraArgs": flags(Component::Etcd)}});
+    json!([
+        patch(
+            "ClusterConfiguration",
+            vec![
+                add("/apiServer/extraArgs", flags(Component::KubeApiserver)),
+                add("/controllerManager/extraArgs", flags(Component::KubeControllerManager)),
+                add("/scheduler", json!({"extraArgs": flags(Component::KubeScheduler)})),
+                add("/etcd", etcd),
+            ],
+        ),
+        patch("InitConfiguration", vec![add("/nodeRegistration/kubeletExtraArgs", json!([]))]),
+        patch("JoinConfiguration", vec![add("/nodeRegistration/kubeletExtraArgs", json!([]))]),
+    ])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    #[test]
-    fn a_cluster_has_its_nodes_flags_and_mount() {
-        let options = ClusterOptions {
-            kubernetes: crate::assets::KubernetesVersion { major: 1, minor: 34, patch: 4 },
+    fn options(kubernetes: &str) -> ClusterOptions {
+        ClusterOptions {
+            kubernetes: kubernetes.parse().unwrap(),
             masters: 5,
             workers: 0,
             settings: vec![(
@@ -72,9 +116,17 @@ mod tests {
             addons: vec![],
             program: "outage".into(),
             logs: None,
-        };
-        let text = config(&options, "kindest/node:v1.34.4", "/shared").unwrap();
-        let config: Value = serde_json::from_str(&text).unwrap();
+        }
+    }
+
+    fn written(kubernetes: &str) -> Value {
+        let text = config(&options(kubernetes), "kindest/node:v1", "/shared").unwrap();
+        serde_json::from_str(&text).unwrap()
+    }
+
+    #[test]
+    fn a_cluster_has_its_nodes_flags_and_mount() {
+        let config = written("1.34.4");
         let nodes = config["nodes"].as_array().unwrap();
         assert_eq!(nodes.len(), 5);
         assert!(nodes.iter().all(|node| node["role"] == "control-plane"));
@@ -82,5 +134,16 @@ mod tests {
         let patches = config["kubeadmConfigPatches"].as_array().unwrap();
         let last: Value = serde_json::from_str(patches.last().unwrap().as_str().unwrap()).unwrap();
         assert_eq!(last["apiServer"]["extraArgs"]["endpoint-reconciler-type"], "master-count");
+        assert!(config["kubeadmConfigPatchesJSON6902"].is_null());
+    }
+
+    #[test]
+    fn what_a_new_kubeadm_reads_is_made_of_what_kind_writes() {
+        let config = written("1.37.1");
+        let first = &config["kubeadmConfigPatchesJSON6902"][0];
+        let changes: Value = serde_json::from_str(first["patch"].as_str().unwrap()).unwrap();
+        assert_eq!(changes[0]["value"], "kubeadm.k8s.io/v1beta4");
+        let flag = json!([{"name": "endpoint-reconciler-type", "value": "master-count"}]);
+        assert_eq!(changes[1], json!({"op": "add", "path": "/apiServer/extraArgs", "value": flag}));
     }
 }

@@ -22,6 +22,11 @@ impl Engine {
         Self { program: named.unwrap_or_else(|| "docker".into()) }
     }
 
+    /// Docker, in which this program's own kind clusters are.
+    pub fn docker() -> Self {
+        Self { program: "docker".into() }
+    }
+
     /// Its program's name.
     pub fn name(&self) -> &str {
         &self.program
