@@ -1,0 +1,257 @@
+//! A kind cluster outlives no harness: however that dies, containers, network and folder go, by the
+//! reaper, by `outage reap` or by the next start. What somebody else made stays.
+
+mod e2e_support;
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::process::ExitStatusExt;
+use std::path::PathBuf;
+use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use e2e_support::Failure;
+use libtest_mimic::{Arguments, Failed, Trial};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use outage::assets::Cache;
+use outage::cluster::Provider;
+
+/// For a cluster of one master, its images included.
+const UP: Duration = Duration::from_mins(5);
+/// For everything to be gone: the engine gives each container ten seconds.
+const GONE: Duration = Duration::from_mins(1);
+
+/// kind has made the container by then, and kubeadm is about to start.
+const STARTING: &str = "kind: Writing configuration";
+
+type Case = fn() -> Result<(), Failure>;
+
+const CASES: [(&str, Case); 4] = [
+    ("an_interrupted_start_leaves_nothing", interrupted),
+    ("a_harness_that_is_killed_while_kind_works_is_reaped", || killed(STARTING)),
+    ("a_harness_that_is_killed_later_is_reaped", || killed("up: ")),
+    ("one_that_dies_with_its_reaper_is_reaped_by_hand", by_hand),
+];
+
+fn main() -> ExitCode {
+    let mut args = Arguments::from_args();
+    // They look at all that the engine has.
+    args.test_threads = Some(1);
+    let trials = match e2e_support::lacks(Provider::Kind) {
+        Some(why) => vec![e2e_support::skip("kind".into(), why)],
+        None => {
+            CASES.map(|(name, case)| Trial::test(name, move || beside_a_bystander(case))).into()
+        }
+    };
+    libtest_mimic::run(&args, trials).exit_code()
+}
+
+/// Runs a case beside a cluster that somebody else made.
+fn beside_a_bystander(case: Case) -> Result<(), Failed> {
+    let failed = |failure: Failure| Failed::from(failure.to_string());
+    let bystander = Bystander::make().map_err(failed)?;
+    case().map_err(failed)?;
+    bystander.stays().map_err(failed)
+}
+
+/// A network as kind makes one.
+struct Bystander {
+    name: String,
+}
+
+impl Bystander {
+    fn make() -> Result<Self, Failure> {
+        let name = format!("bystander-{}", std::process::id());
+        docker(&["network", "create", &name])?;
+        Ok(Self { name })
+    }
+
+    fn stays(&self) -> Result<(), Failure> {
+        docker(&["network", "inspect", &self.name]).map(drop)
+    }
+}
+
+impl Drop for Bystander {
+    fn drop(&mut self) {
+        if let Err(error) = docker(&["network", "rm", &self.name]) {
+            eprintln!("{error}");
+        }
+    }
+}
+
+fn interrupted() -> Result<(), Failure> {
+    let mut up = Up::start()?;
+    up.says(STARTING)?;
+    up.is_there()?;
+    up.signal(Signal::SIGINT)?;
+    let status = up.ended()?;
+    if status.code() != Some(130) {
+        return Err(format!("it ended with {status}").into());
+    }
+    // In order means: before it ends.
+    up.left().map_or(Ok(()), |left| Err(left.into()))
+}
+
+fn killed(at: &str) -> Result<(), Failure> {
+    let mut up = Up::start()?;
+    up.says(at)?;
+    up.is_there()?;
+    up.signal(Signal::SIGKILL)?;
+    let status = up.ended()?;
+    if status.signal() != Some(Signal::SIGKILL as i32) {
+        return Err(format!("it ended with {status}").into());
+    }
+    up.is_gone()
+}
+
+fn by_hand() -> Result<(), Failure> {
+    let mut up = Up::start()?;
+    up.says(STARTING)?;
+    for pid in reapers(&up.name) {
+        kill(Pid::from_raw(pid), Signal::SIGKILL)?;
+    }
+    up.signal(Signal::SIGKILL)?;
+    up.ended()?;
+    up.is_there()?;
+    let output = Command::new(env!("CARGO_BIN_EXE_outage")).arg("reap").output()?;
+    let said = String::from_utf8_lossy(&output.stdout);
+    if !output.status.success() || !said.contains(&format!("removed: kind {}", up.name)) {
+        return Err(format!("{}: {said}", output.status).into());
+    }
+    up.left().map_or(Ok(()), |left| Err(left.into()))
+}
+
+/// The processes that wait for the harness of this cluster to be gone.
+fn reapers(name: &str) -> Vec<i32> {
+    let processes = fs::read_dir("/proc").into_iter().flatten().flatten();
+    let pids = processes.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid| {
+        let line = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        let words: Vec<_> = line.split(|byte| *byte == 0).map(String::from_utf8_lossy).collect();
+        words.iter().any(|word| word == "kind-reaper") && words.iter().any(|w| w.ends_with(name))
+    })
+    .collect()
+}
+
+/// A running `outage up` that makes a kind cluster with one master.
+struct Up {
+    child: Child,
+    lines: mpsc::Receiver<String>,
+    /// The cluster's.
+    name: String,
+}
+
+impl Up {
+    fn start() -> Result<Self, Failure> {
+        let before = clusters()?;
+        let mut child = Command::new(env!("CARGO_BIN_EXE_outage"))
+            .args(["up", "--provider", "kind", "--masters", "1", "--workers", "0"])
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()?;
+        let (sender, lines) = mpsc::channel();
+        let output = child.stderr.take().ok_or("no standard error")?;
+        // It ends with the output.
+        std::thread::spawn(move || {
+            BufReader::new(output).lines().map_while(Result::ok).all(|line| {
+                eprintln!("{line}");
+                sender.send(line).is_ok()
+            })
+        });
+        let mut up = Self { child, lines, name: String::new() };
+        up.name = wait(UP, || {
+            clusters()?.difference(&before).next().cloned().ok_or_else(|| "no new cluster".into())
+        })?;
+        Ok(up)
+    }
+
+    /// Waits until it has said this.
+    fn says(&mut self, text: &str) -> Result<(), Failure> {
+        let deadline = Instant::now() + UP;
+        loop {
+            let left = deadline.saturating_duration_since(Instant::now());
+            let line = self.lines.recv_timeout(left);
+            if line.map_err(|error| format!("waiting for `{text}`: {error}"))?.contains(text) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn signal(&self, signal: Signal) -> Result<(), Failure> {
+        Ok(kill(Pid::from_raw(i32::try_from(self.child.id())?), signal)?)
+    }
+
+    fn ended(&mut self) -> Result<ExitStatus, Failure> {
+        wait(GONE, || self.child.try_wait()?.ok_or_else(|| "it still runs".into()))
+    }
+
+    /// Fails if there is no container yet.
+    fn is_there(&self) -> Result<(), Failure> {
+        if containers(&self.name)?.is_empty() { Err("no container".into()) } else { Ok(()) }
+    }
+
+    /// What is left of it.
+    fn left(&self) -> Option<String> {
+        let look = || -> Result<Vec<String>, Failure> {
+            let mut left = containers(&self.name)?;
+            let filter = format!("name=^{}$", self.name);
+            left.extend(words(&docker(&["network", "ls", "--quiet", "--filter", &filter])?));
+            left.extend(clusters()?.into_iter().filter(|name| *name == self.name));
+            left.extend(reapers(&self.name).iter().map(ToString::to_string));
+            Ok(left)
+        };
+        match look() {
+            Ok(left) if left.is_empty() => None,
+            Ok(left) => Some(format!("left behind: {left:?}")),
+            Err(error) => Some(error.to_string()),
+        }
+    }
+
+    fn is_gone(&self) -> Result<(), Failure> {
+        wait(GONE, || self.left().map_or(Ok(()), |left| Err(left.into())))
+    }
+}
+
+impl Drop for Up {
+    /// A failed test leaves nothing running either: the reaper sees to the rest.
+    fn drop(&mut self) {
+        // It may have ended.
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+/// The names of all kind clusters that have a folder.
+fn clusters() -> Result<BTreeSet<String>, Failure> {
+    let folder: PathBuf = Cache::from_env()?.root().join("kind-clusters");
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
+    Ok(entries.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect())
+}
+
+/// Every container of a cluster, as kind labels them.
+fn containers(cluster: &str) -> Result<Vec<String>, Failure> {
+    let filter = format!("label=io.x-k8s.kind.cluster={cluster}");
+    Ok(words(&docker(&["ps", "--all", "--quiet", "--filter", &filter])?))
+}
+
+fn docker(args: &[&str]) -> Result<String, Failure> {
+    let output = Command::new("docker").args(args).output()?;
+    if output.status.success() {
+        return Ok(String::from_utf8(output.stdout)?);
+    }
+    Err(format!("docker {args:?}: {}", String::from_utf8_lossy(&output.stderr)).into())
+}
+
+fn words(text: &str) -> Vec<String> {
+    text.split_whitespace().map(str::to_owned).collect()
+}
+
+/// Waits until `look` finds what it looks for.
+fn wait<T>(limit: Duration, mut look: impl FnMut() -> Result<T, Failure>) -> Result<T, Failure> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build()?;
+    runtime.block_on(e2e_support::wait_for("it", limit, async || look()))
+}
