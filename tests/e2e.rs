@@ -7,7 +7,7 @@
 
 mod e2e_support;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -30,6 +30,8 @@ fn main() -> ExitCode {
     arguments.test_threads.get_or_insert(side_by_side);
     // The longest first.
     let mut trials = kind_trials();
+    trials.push(Trial::test("lab::with_only_their_proofs_each_detection_fails", each_fails));
+    trials.push(Trial::test("lab::without_injections_all_are_inconclusive", all_inconclusive));
     trials.extend(BUILTIN.iter().flat_map(lab_trials));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
@@ -52,7 +54,7 @@ fn kind_trials() -> Vec<Trial> {
         let variants = (0..chosen.scenario.variants.len()).collect();
         let chosen = Chosen { variants, ..chosen };
         Trial::test(name, move || {
-            all(Provider::Kind, chosen, Omit::Nothing, Verdict::Pass).map(drop)
+            all(Provider::Kind, vec![chosen], Omit::Nothing, Verdict::Pass).map(drop)
         })
     });
     trials.collect()
@@ -68,20 +70,65 @@ fn lab_trials(builtin: &'static Builtin) -> Vec<Trial> {
     let mut trials = Vec::new();
     for (at, variant) in chosen.scenario.variants.iter().enumerate() {
         let (case, name) = (only(&chosen, at), format!("lab::{name}::{variant}"));
-        trials.push(Trial::test(name, move || wants(case, Omit::Nothing, Verdict::Pass).map(drop)));
-    }
-    // One variant shows it for the engine.
-    let case = only(&chosen, chosen.scenario.variants.len() - 1);
-    let without = format!("lab::{name}::without_the_injection_is_inconclusive");
-    let wanted = Verdict::Inconclusive;
-    trials.push(Trial::test(without, move || wants(case, Omit::Injection, wanted).map(drop)));
-    for (at, expected) in enough(&chosen, kubernetes) {
-        let variant = &chosen.scenario.variants[at];
-        let (case, name) =
-            (only(&chosen, at), format!("lab::{name}::{variant}_with_only_the_proof"));
-        trials.push(Trial::test(name, move || each_fails(case, &expected)));
+        trials.push(Trial::test(name, move || {
+            all(Provider::Lab, vec![case], Omit::Nothing, Verdict::Pass).map(drop)
+        }));
     }
     trials
+}
+
+/// Nothing is injected, and still each fault is looked for: one variant of a scenario shows that its
+/// proof can't be had for nothing.
+fn all_inconclusive() -> Result<(), Failed> {
+    let last = |chosen: &Chosen| vec![chosen.scenario.variants.len() - 1];
+    let chosen = run_here()?.into_iter().map(|c| Chosen { variants: last(&c), ..c }).collect();
+    all(Provider::Lab, chosen, Omit::Injection, Verdict::Inconclusive).map(drop)
+}
+
+/// Nothing is injected, and the proof is said to be there: each detection expectation must fail by
+/// itself.
+fn each_fails() -> Result<(), Failed> {
+    let kubernetes = kubernetes()?;
+    let mut expected = BTreeMap::new();
+    let mut all_chosen = Vec::new();
+    for chosen in run_here()? {
+        let mut variants = Vec::new();
+        for (at, names) in enough(&chosen, kubernetes) {
+            for name in &detection(&chosen, at, kubernetes)[1] {
+                println!("excepted, as it must hold throughout: {}: {name}", chosen.scenario.name);
+            }
+            let case = (chosen.scenario.name.clone(), chosen.scenario.variants[at].clone());
+            expected.insert(case, names);
+            variants.push(at);
+        }
+        all_chosen.push(Chosen { variants, ..chosen });
+    }
+    let events = all(Provider::Lab, all_chosen, Omit::InjectionAndProof, Verdict::Fail)?;
+    let mut holding = Vec::new();
+    for case in report::cases(&events) {
+        let info = case.info.as_ref().ok_or("a case without its name")?;
+        let failed: BTreeSet<String> = case
+            .expectations
+            .values()
+            .filter(|record| matches!(record.outcome, Some(Outcome::Failed { .. })))
+            .map(|record| record.name.clone())
+            .collect();
+        let wanted = &expected[&(info.scenario.clone(), info.variant.clone())];
+        let held = wanted.difference(&failed);
+        holding.extend(held.map(|name| format!("{}/{}: {name}", info.scenario, info.variant)));
+    }
+    if holding.is_empty() {
+        return Ok(());
+    }
+    let report = report::text(&events, None, false);
+    Err(format!("these hold without their fault: {holding:#?}\n{report}").into())
+}
+
+/// The built-in scenarios that this version does not skip.
+fn run_here() -> Result<Vec<Chosen>, Failed> {
+    let kubernetes = kubernetes()?;
+    let all = BUILTIN.iter().map(chosen);
+    Ok(all.filter(|chosen| skipped(&chosen.scenario, kubernetes).is_none()).collect())
 }
 
 fn chosen(builtin: &Builtin) -> Chosen {
@@ -126,42 +173,15 @@ fn enough(chosen: &Chosen, kubernetes: KubernetesVersion) -> Vec<(usize, BTreeSe
     variants
 }
 
-/// Runs a case with its injection left out and its proof forced true: each of these expectations
-/// must fail by itself.
-fn each_fails(case: Chosen, expected: &BTreeSet<String>) -> Result<(), Failed> {
-    let [_, throughout] = detection(&case, case.variants[0], kubernetes()?);
-    for name in throughout {
-        println!("excepted, as it must hold throughout: {name}");
-    }
-    let events = wants(case, Omit::InjectionAndProof, Verdict::Fail)?;
-    let cases = report::cases(&events);
-    let records = cases.iter().flat_map(|case| case.expectations.values());
-    let failed: BTreeSet<String> = records
-        .filter(|record| matches!(record.outcome, Some(Outcome::Failed { .. })))
-        .map(|record| record.name.clone())
-        .collect();
-    let holding: Vec<_> = expected.difference(&failed).collect();
-    if holding.is_empty() {
-        return Ok(());
-    }
-    let report = report::text(&events, None, false);
-    Err(format!("these hold without their fault: {holding:?}\n{report}").into())
-}
-
-/// Runs it on labs.
-fn wants(chosen: Chosen, omit: Omit, wanted: Verdict) -> Result<Vec<Event>, Failed> {
-    all(Provider::Lab, chosen, omit, wanted)
-}
-
-/// Runs the variants one after another; each must have this verdict.
+/// Runs the variants, one after another if something is injected; each must have this verdict.
 fn all(
     provider: Provider,
-    chosen: Chosen,
+    chosen: Vec<Chosen>,
     omit: Omit,
     wanted: Verdict,
 ) -> Result<Vec<Event>, Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
-    let variants = chosen.variants.len();
+    let variants: usize = chosen.iter().map(|chosen| chosen.variants.len()).sum();
     let events = runtime.block_on(run(provider, chosen, omit))?;
     let cases = report::cases(&events);
     if cases.len() == variants && cases.iter().all(|case| case.verdict == Some(wanted)) {
@@ -170,16 +190,16 @@ fn all(
     Err(format!("wanted {wanted}\n{}", report::text(&events, None, false)).into())
 }
 
-async fn run(provider: Provider, chosen: Chosen, omit: Omit) -> Result<Vec<Event>, Failed> {
+async fn run(provider: Provider, chosen: Vec<Chosen>, omit: Omit) -> Result<Vec<Event>, Failed> {
     let supplies = supplies(provider).await?;
     // It stays where a case fails, with the components' logs.
     let folder = tempfile::Builder::new().prefix("outage-e2e-").tempdir()?;
     let session = Session {
-        chosen: vec![chosen],
+        jobs: if omit == Omit::Nothing { 1 } else { usize::MAX },
+        chosen,
         provider,
         kubernetes: kubernetes()?,
         repeat: Some(1),
-        jobs: 1,
         fresh: false,
         fail_fast: false,
         keep: false,

@@ -69,7 +69,8 @@ pub struct Session {
     pub folder: PathBuf,
     /// What the folder holds of an earlier run, which this one goes on with.
     pub past: Past,
-    /// For tests alone: what is left out of each case.
+    /// For tests alone: what is left out of each case. Cases that change nothing share a cluster of
+    /// each kind at the same time.
     pub omit: Omit,
 }
 
@@ -99,6 +100,14 @@ struct Shared<'a> {
     events: &'a mpsc::UnboundedSender<Event>,
     interrupt: &'a CancellationToken,
     kept: Mutex<Option<Arc<dyn Cluster>>>,
+    /// What cases share that change nothing.
+    unchanged: Arc<tokio::sync::Mutex<Vec<Unchanged>>>,
+}
+
+/// A cluster that was made for these options, and is as it was then.
+struct Unchanged {
+    options: ClusterOptions,
+    cluster: Arc<dyn Cluster>,
 }
 
 /// Why a scenario is not run on a version of Kubernetes, if it is not.
@@ -133,7 +142,7 @@ impl Session {
         }
         let workers = self.jobs.min(jobs.len());
         let nodes = jobs.iter().map(|job| job.options.masters + job.options.workers).max();
-        if workers > 0 {
+        if workers > 0 && !self.shares() {
             self.provider.room(nodes.unwrap_or(0) * workers).map_err(SessionError::Room)?;
         }
         let shared = Shared {
@@ -143,9 +152,13 @@ impl Session {
             events,
             interrupt,
             kept: Mutex::default(),
+            unchanged: Arc::default(),
         };
         // Each is waited for: a case that is dropped leaves its reverts undone.
         let ended = join_all((0..workers).map(|_| self.work(&shared))).await;
+        for Unchanged { cluster, .. } in shared.unchanged.lock().await.drain(..) {
+            cluster.delete().await.map_err(SessionError::End)?;
+        }
         ended.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(shared.kept.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
@@ -259,11 +272,22 @@ impl Session {
         let provision = move |said: mpsc::UnboundedSender<String>| {
             let (supplies, options) = (Arc::clone(shared.supplies), options.clone());
             let (provider, logs) = (self.provider, logs.clone());
+            let unchanged = self.shares().then(|| Arc::clone(&shared.unchanged));
             async move {
                 // Whoever listened may be gone.
                 let say = move |text: String| drop(said.send(text));
-                let cluster =
-                    provider.create(&supplies, options, &Progress::silent(), &say).await?;
+                let Some(unchanged) = unchanged else {
+                    let cluster =
+                        provider.create(&supplies, options, &Progress::silent(), &say).await?;
+                    return Ok(Held::new(cluster, Some(logs)));
+                };
+                let mut unchanged = unchanged.lock().await;
+                if let Some(found) = unchanged.iter().find(|made| made.options.fit(&options)) {
+                    return Ok(Held::new(Arc::clone(&found.cluster), None));
+                }
+                let (progress, of) = (Progress::silent(), options.clone());
+                let cluster = provider.create(&supplies, of, &progress, &say).await?;
+                unchanged.push(Unchanged { options, cluster: Arc::clone(&cluster) });
                 Ok(Held::new(cluster, Some(logs)))
             }
         };
@@ -276,7 +300,8 @@ impl Session {
             shared.queue.stop();
         }
         let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(After { held: ended.cluster, next })
+        let held = ended.cluster.filter(|_| !self.shares());
+        Ok(After { held, next })
     }
 
     /// The case, and where the one will be that goes on with its cluster.
@@ -295,10 +320,13 @@ impl Session {
         });
         let as_new = !self.fresh && !plan.actions.iter().any(|action| fault::spends(&action.fault));
         let (queue, options, last) = (Arc::clone(&shared.queue), job.options.clone(), self.keep);
-        let fails_fast = self.fails_fast();
+        let (fails_fast, shares) = (self.fails_fast(), self.shares());
         let next = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&next);
         let keep = Box::new(move |so_far: Verdict| {
+            if shares {
+                return true;
+            }
             let goes_on = match so_far {
                 Verdict::Pass => true,
                 // Everything was taken back; only what was expected did not happen.
@@ -318,6 +346,11 @@ impl Session {
         });
         let (index, began, omit) = (job.index, shared.began, self.omit);
         Ok((Case { index, info, plan, chooser, began, keep, omit }, next))
+    }
+
+    /// Whether its cases change nothing.
+    fn shares(&self) -> bool {
+        self.omit != Omit::Nothing
     }
 
     fn fails_fast(&self) -> bool {
