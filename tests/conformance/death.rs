@@ -10,7 +10,8 @@ use super::{BOOT, Ctx, SOON, logs_and_exec, pods_answer};
 /// Its death is reported once, as what it is; the node is off then, and can be powered on again.
 pub async fn machine_dies(ctx: &Ctx) -> Result<(), Failure> {
     let node = Arc::clone(ctx.cluster.nodes().last().ok_or("no such node")?);
-    (ctx.provider.kill_machine)(node.name())?;
+    let host = run_on(&*node, Command::new(["hostname"])).await?;
+    (ctx.provider.kill_machine)(&host)?;
     let death = wait_for("its death is reported", SOON, async || {
         next_death(ctx).ok_or_else(|| "nothing was reported".into())
     })

@@ -34,7 +34,7 @@ pub struct Made {
 #[derive(Clone, Copy)]
 pub struct Provider {
     of: outage::cluster::Provider,
-    /// Ends a machine of this name behind the harness's back.
+    /// Ends the machine with this host name behind the harness's back.
     pub kill_machine: fn(&str) -> Result<(), Failure>,
 }
 
@@ -137,7 +137,7 @@ fn kill_lab_machine(name: &str) -> Result<(), Failure> {
     Ok(kill(Pid::from_raw(pid), Signal::SIGKILL)?)
 }
 
-/// A node's container has its name.
+/// A container has the host name of its node.
 fn kill_container(name: &str) -> Result<(), Failure> {
     let output = std::process::Command::new("docker").args(["kill", name]).output()?;
     if output.status.success() {

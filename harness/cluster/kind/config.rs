@@ -4,8 +4,9 @@
 use serde_json::{Value, json};
 
 use super::MOUNT;
+use crate::assets::KubernetesVersion;
 use crate::cluster::ClusterOptions;
-use crate::scenario::Component;
+use crate::scenario::{Component, NodeRef};
 
 /// What every cluster has in common: usable by hand, too.
 const COMMON: &str = include_str!("../../../kind-configs/three-masters.yaml");
@@ -20,14 +21,20 @@ pub(super) fn config(
     shared: &str,
 ) -> Result<String, String> {
     let mut config: Value = serde_saphyr::from_str(COMMON).map_err(|error| error.to_string())?;
-    let roles = std::iter::repeat_n("control-plane", options.masters)
-        .chain(std::iter::repeat_n("worker", options.workers));
-    let nodes = roles.map(|role| {
-        json!({
+    let nodes = super::refs(options).map(|id| {
+        let role = match id {
+            NodeRef::Master(_) => "control-plane",
+            NodeRef::Worker(_) => "worker",
+        };
+        let mut node = json!({
             "role": role,
             "image": image,
             "extraMounts": [{"hostPath": shared, "containerPath": MOUNT}],
-        })
+        });
+        // As a lab names them, so that a scenario's names hold on both.
+        let (field, patches) = named(id, options.kubernetes);
+        node[field] = patches;
+        node
     });
     config["nodes"] = nodes.collect();
     if options.kubernetes.minor >= WITHOUT_V1BETA3 {
@@ -43,6 +50,26 @@ pub(super) fn config(
 
 /// The first minor version whose kubeadm does not read what kind 0.31 writes.
 const WITHOUT_V1BETA3: u64 = 37;
+
+/// The field of a node, and its patches, that have kubeadm give the node its name.
+fn named(id: NodeRef, kubernetes: KubernetesVersion) -> (&'static str, Value) {
+    let name = id.to_string();
+    let kinds = ["InitConfiguration", "JoinConfiguration"];
+    if kubernetes.minor >= WITHOUT_V1BETA3 {
+        let add = json!([{"op": "add", "path": "/nodeRegistration/name", "value": name}]);
+        let patch = |kind| {
+            json!({
+                // After the cluster's patches.
+                "group": "kubeadm.k8s.io", "version": "v1beta4", "kind": kind,
+                "patch": add.to_string(),
+            })
+        };
+        return ("kubeadmConfigPatchesJSON6902", kinds.map(patch).into());
+    }
+    let patch =
+        |kind| Value::from(json!({"kind": kind, "nodeRegistration": {"name": name}}).to_string());
+    ("kubeadmConfigPatches", kinds.map(patch).into())
+}
 
 /// The flags of a component that differ from kubeadm's.
 fn flags(options: &ClusterOptions, component: Component) -> impl Iterator<Item = (&str, &str)> {
@@ -131,6 +158,9 @@ mod tests {
         assert_eq!(nodes.len(), 5);
         assert!(nodes.iter().all(|node| node["role"] == "control-plane"));
         assert_eq!(nodes[4]["extraMounts"][0]["hostPath"], "/shared");
+        let named = nodes[4]["kubeadmConfigPatches"][1].as_str().unwrap();
+        let named: Value = serde_json::from_str(named).unwrap();
+        assert_eq!(named["nodeRegistration"]["name"], "master-5");
         let patches = config["kubeadmConfigPatches"].as_array().unwrap();
         let last: Value = serde_json::from_str(patches.last().unwrap().as_str().unwrap()).unwrap();
         assert_eq!(last["apiServer"]["extraArgs"]["endpoint-reconciler-type"], "master-count");

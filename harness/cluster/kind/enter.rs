@@ -9,7 +9,7 @@ use crate::cluster::running::running;
 use crate::scenario::NodeRef;
 
 /// Runs a command, or a shell, on a node of a running cluster, in the foreground; its exit code.
-/// `cluster` is needed where several are running; `node` is `master-1` or a container's name.
+/// `cluster` is needed where several are running; `node` is its name, as in `master-1`.
 ///
 /// # Errors
 /// If there is no such cluster or node.
@@ -18,7 +18,6 @@ pub fn enter(cluster: Option<&str>, node: &str, command: &[String]) -> Result<i3
     let container = match node.rsplit_once('-').map(|(role, index)| (role, index.parse())) {
         Some(("master", Ok(index))) => container(&cluster, NodeRef::Master(index)),
         Some(("worker", Ok(index))) => container(&cluster, NodeRef::Worker(index)),
-        _ if node.starts_with(&cluster) => node.to_owned(),
         _ => {
             let what = "name it as in master-1 or worker-1";
             return Err(ClusterError::new(format!("{cluster} has no node {node}; {what}")));

@@ -229,7 +229,7 @@ impl Kind {
     async fn keep_pod_logs(&self) {
         let Some(logs) = &self.options.logs else { return };
         let copies = self.nodes.iter().map(|node| async {
-            let from = format!("{}:/var/log/pods", node.name());
+            let from = format!("{}:/var/log/pods", container(&self.name, node.id()));
             let to = logs.join(node.name()).join("pods");
             // A node that is gone has none.
             let _ = engine(&["cp", "--quiet", &from, &to.display().to_string()]).await;

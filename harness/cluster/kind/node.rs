@@ -36,8 +36,10 @@ const GONE: Duration = Duration::from_secs(5);
 #[derive(Debug)]
 pub(super) struct KindNode {
     id: NodeRef,
-    /// The container's name, and the node's in Kubernetes.
+    /// The node's name in Kubernetes.
     name: String,
+    /// The container's.
+    container: String,
     address: Ipv4Addr,
     /// The network between nodes.
     network: String,
@@ -67,8 +69,13 @@ pub(super) struct Common {
 
 impl KindNode {
     /// A node whose container runs.
-    pub async fn start(id: NodeRef, name: String, common: &Common) -> Result<Self, ClusterError> {
-        let address = engine::address(&name, &common.network).await?;
+    pub async fn start(
+        id: NodeRef,
+        container: String,
+        common: &Common,
+    ) -> Result<Self, ClusterError> {
+        let address = engine::address(&container, &common.network).await?;
+        let name = id.to_string();
         let node = Self {
             id,
             address,
@@ -81,6 +88,7 @@ impl KindNode {
             deaths: common.deaths.clone(),
             ending: Arc::clone(&common.ending),
             name,
+            container,
         };
         std::fs::create_dir_all(&node.logs).map_err(|error| {
             ClusterError::caused(format!("make {}", node.logs.display()), error)
@@ -97,7 +105,7 @@ impl KindNode {
             ClusterError::caused(format!("listen at {}", path.display()), error)
         })?;
         let (program, seen) = (format!("{MOUNT}/{PROGRAM}"), format!("{MOUNT}/{socket}"));
-        engine(&["exec", "--detach", &self.name, &program, AGENT_ARGUMENT, &seen]).await?;
+        engine(&["exec", "--detach", &self.container, &program, AGENT_ARGUMENT, &seen]).await?;
         let late = || ClusterError::new(format!("the agent on {} did not answer", self.name));
         let (stream, _) = tokio::time::timeout(AGENT, listener.accept())
             .await
@@ -132,11 +140,12 @@ impl KindNode {
     /// Reports the end of the agent, or of the machine with it, unless somebody asked for it.
     fn watch(&self, link: &Link) {
         let (closed, on, ending) = (link.closed(), Arc::clone(&self.on), Arc::clone(&self.ending));
-        let (deaths, name) = (self.deaths.clone(), self.name.clone());
+        let deaths = self.deaths.clone();
+        let (name, container) = (self.name.clone(), self.container.clone());
         tokio::spawn(async move {
             closed.cancelled().await;
             if on.swap(false, Ordering::SeqCst) && !ending.load(Ordering::SeqCst) {
-                let (process, status) = match exit_code(&name).await {
+                let (process, status) = match exit_code(&container).await {
                     Ok(Some(code)) => (format!("the first process of {name}"), status(code)),
                     Ok(None) => (format!("the agent on {name}"), "its socket closed".into()),
                     Err(error) => (format!("the machine {name}"), error.to_string()),
@@ -160,16 +169,16 @@ impl KindNode {
         if !on {
             self.on.store(false, Ordering::SeqCst);
             let Some(link) = self.link.write().await.take() else { return Ok(()) };
-            engine(&["kill", "--signal", "KILL", &self.name]).await?;
+            engine(&["kill", "--signal", "KILL", &self.container]).await?;
             link.closed().cancelled().await;
             return Ok(());
         }
         if self.powered() {
             return Ok(());
         }
-        engine::keep_address(&self.name, &self.network, self.address).await?;
-        engine(&["start", &self.name]).await?;
-        let address = engine::address(&self.name, &self.network).await?;
+        engine::keep_address(&self.container, &self.network, self.address).await?;
+        engine(&["start", &self.container]).await?;
+        let address = engine::address(&self.container, &self.network).await?;
         if address != self.address {
             let (name, was) = (&self.name, self.address);
             return Err(ClusterError::new(format!("{name} came back as {address}, not as {was}")));
@@ -203,11 +212,11 @@ impl KindNode {
     }
 
     async fn set_frozen(&self, frozen: bool) -> Result<(), ClusterError> {
-        let is = engine(&["inspect", "--format", "{{.State.Paused}}", &self.name]).await?;
+        let is = engine(&["inspect", "--format", "{{.State.Paused}}", &self.container]).await?;
         if is == frozen.to_string() {
             return Ok(());
         }
-        engine(&[if frozen { "pause" } else { "unpause" }, &self.name]).await.map(drop)
+        engine(&[if frozen { "pause" } else { "unpause" }, &self.container]).await.map(drop)
     }
 }
 
