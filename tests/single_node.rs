@@ -172,6 +172,7 @@ fn configuration() -> Value {
         "containerRuntimeEndpoint": "unix:///run/containerd/containerd.sock",
         "authentication": {"anonymous": {"enabled": true}, "webhook": {"enabled": false}},
         "authorization": {"mode": "AlwaysAllow"},
+        "cgroupDriver": "systemd",
         "cgroupRoot": "/kubelet",
         "failCgroupV1": false,
         "failSwapOn": false,
