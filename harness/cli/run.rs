@@ -131,10 +131,10 @@ impl Run {
         for provider in &self.provider {
             let session = self.session(*provider, chosen.clone(), &folder, Past::new(&events))?;
             let cases = session.cases();
-            let (new, cluster) = self.work(&session, &wanted, &interrupt).await?;
+            let new;
+            (new, kept) = self.work(&session, &wanted, &interrupt).await?;
             left += cases.saturating_sub(begun(&new));
             events.extend(new);
-            kept = cluster.map(|cluster| (cluster, *provider));
         }
         if interrupt.is_cancelled() && begun(&events) == 0 {
             return Ok(INTERRUPTED.into());
@@ -148,8 +148,8 @@ impl Run {
             remove_logs(&folder)?;
         }
         println!("run: {}", folder.display());
-        if let Some((cluster, provider)) = kept {
-            up::hold(&*cluster, provider).await?;
+        if let Some(cluster) = kept {
+            up::hold(&*cluster).await?;
         }
         Ok(code.into())
     }

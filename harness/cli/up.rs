@@ -82,16 +82,19 @@ impl Up {
                 return Ok(ExitCode::from(130));
             }
         };
-        hold(&*cluster, self.provider).await?;
+        hold(&*cluster).await?;
         Ok(ExitCode::SUCCESS)
     }
 }
 
 /// Keeps a cluster until Ctrl-C, then ends it.
-pub(super) async fn hold(cluster: &dyn Cluster, provider: Provider) -> Result<(), Failure> {
+pub(super) async fn hold(cluster: &dyn Cluster) -> Result<(), Failure> {
     let nodes: Vec<&str> = cluster.nodes().iter().map(|node| node.name()).collect();
     eprintln!("up: {}", nodes.join(", "));
-    let of = if provider == Provider::default() { "" } else { " --provider kind" };
+    let of = match cluster.provider() {
+        default if default == Provider::default().name() => String::new(),
+        other => format!(" --provider {other}"),
+    };
     eprintln!("`outage shell{of} [NODE]` in another terminal opens a shell; Ctrl-C here ends it");
     let mut deaths = cluster.deaths();
     loop {

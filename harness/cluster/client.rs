@@ -44,7 +44,8 @@ pub enum Vantage {
 /// How a server is spoken to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speech {
-    /// By TLS, its certificate verified against the cluster's CA for the address that is asked, or for its host's name.
+    /// By TLS, its certificate verified against the cluster's CA for the address that is asked, or
+    /// for its host's name.
     Verified,
     /// By TLS, its certificate not verified: components without a certificate of the cluster's CA
     /// sign their own. Only for a node's own loopback, where nobody else can answer.

@@ -5,9 +5,14 @@ use std::path::{Path, PathBuf};
 
 use super::ClusterError;
 
-/// A file of a cluster's folder that its harness keeps locked; in a lab it holds the number of the outer
-/// process.
+/// A file of a cluster's folder that its harness keeps locked; in a lab it holds the number of the
+/// outer process.
 pub(super) const LOCK: &str = "lock";
+
+/// The cluster that a folder stands for.
+pub(super) fn name_of(folder: &Path) -> String {
+    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
 
 /// The folder of the running cluster, or of the one among several that is asked for, where `all`
 /// holds those of one provider.
@@ -22,16 +27,14 @@ pub(super) fn running(all: &Path, wanted: Option<&str>) -> Result<PathBuf, Clust
     let folders = fs::read_dir(all).into_iter().flatten().flatten().map(|entry| entry.path());
     let mut folders: Vec<PathBuf> = folders.filter(|folder| held(folder)).collect();
     folders.sort();
-    let name =
-        |folder: &Path| folder.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    let names = folders.iter().map(|folder| name(folder)).collect::<Vec<_>>().join(", ");
+    let names = folders.iter().map(|folder| name_of(folder)).collect::<Vec<_>>().join(", ");
     match (wanted, folders.len()) {
         (_, 0) => Err(ClusterError::new(
             "no such cluster is running: start one with `outage up` (kind: with `--provider kind`)",
         )),
         (Some(wanted), _) => {
             let none = || ClusterError::new(format!("{wanted} is not running; there are: {names}"));
-            folders.into_iter().find(|folder| name(folder) == wanted).ok_or_else(none)
+            folders.into_iter().find(|folder| name_of(folder) == wanted).ok_or_else(none)
         }
         (None, 1) => Ok(folders.remove(0)),
         (None, _) => Err(ClusterError::new(format!(

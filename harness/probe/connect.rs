@@ -32,10 +32,6 @@ impl Look for Connect {
         self.to.concerned()
     }
 
-    fn stands_alone(&self) -> bool {
-        true
-    }
-
     fn watch<'a>(
         &'a self,
         access: &'a Access,

@@ -22,10 +22,6 @@ impl Look for Health {
         format!("{} of {} {state}{check}", self.path, self.apiserver)
     }
 
-    fn stands_alone(&self) -> bool {
-        true
-    }
-
     fn watch<'a>(
         &'a self,
         access: &'a Access,

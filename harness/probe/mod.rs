@@ -74,12 +74,6 @@ trait Look: Sync {
         vec![]
     }
 
-    /// Whether each observation stands for itself, so that one who needs none before a certain time
-    /// need not begin earlier: others watch from an event on, or are the load that they judge.
-    fn stands_alone(&self) -> bool {
-        false
-    }
-
     /// Observes, at once and then again and again, until the future is dropped; `every` is the
     /// time from the end of one observation to the start of the next.
     fn watch<'a>(
@@ -142,9 +136,10 @@ pub fn wanted(probe: &Probe) -> String {
     look(probe).wanted()
 }
 
-/// Whether each observation stands for itself: one that nobody needs can be left out.
+/// Whether each observation stands for itself, so that who needs none before a certain time need not
+/// begin earlier: others watch from an event on, or are the load that they judge.
 pub fn stands_alone(probe: &Probe) -> bool {
-    look(probe).stands_alone()
+    matches!(probe, Probe::Health(_) | Probe::Connect(_) | Probe::Request(_))
 }
 
 /// Observes, at once and then again and again, until the future is dropped. `every` is the time

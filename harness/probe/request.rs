@@ -40,10 +40,6 @@ impl Look for Request {
         self.to.concerned()
     }
 
-    fn stands_alone(&self) -> bool {
-        true
-    }
-
     fn watch<'a>(
         &'a self,
         access: &'a Access,

@@ -155,10 +155,7 @@ fn repetitions(cases: &[Case]) -> String {
         [group.scenario, group.variant, cluster, passed, ttd, ttr]
     }));
     let mut out = "\nrepeated:\n".to_owned();
-    for row in aligned(&rows) {
-        out += row.join("  ").trim_end();
-        out.push('\n');
-    }
+    write_rows(&mut out, &rows);
     let _ = writeln!(out, "{}", words::SPREAD);
     out
 }
@@ -182,10 +179,7 @@ fn side_by_side(cases: &[Case]) -> String {
         let ttr = join(groups, |group| words::spread(group.ttr));
         Some([scenario, variant, passed, ttd, ttr, differ.to_owned()])
     }));
-    for row in aligned(&rows) {
-        out += row.join("  ").trim_end();
-        out.push('\n');
-    }
+    write_rows(&mut out, &rows);
     out
 }
 
@@ -211,6 +205,14 @@ fn account(cases: &[Case]) -> String {
         }
     }
     out
+}
+
+/// A line a row, its cells as wide as their columns.
+fn write_rows(out: &mut String, rows: &[[String; 6]]) {
+    for row in aligned(rows) {
+        *out += row.join("  ").trim_end();
+        out.push('\n');
+    }
 }
 
 /// Each cell as wide as its column.

@@ -82,46 +82,38 @@ impl Provider {
 
     /// Makes a cluster with so many masters and workers, and every addon.
     pub async fn make(self, masters: usize, workers: usize) -> Result<Made, Failure> {
-        make(self.of, masters, workers).await
+        let kubernetes = kubernetes().parse()?;
+        let progress = Progress::silent();
+        let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
+        let wanted = Wanted { kubernetes, metrics_server: true };
+        let own = Path::new(env!("CARGO_BIN_EXE_outage"));
+        let supplies = self.of.supply(&fetcher, &wanted, own, &progress).await?;
+        let images = supplies.assets.images().iter().map(|image| image.reference.clone());
+        let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
+        // It is gone once the lab is up, as one is that was built anew: whatever a case has nodes do,
+        // they must do without it.
+        let folder = tempfile::tempdir()?;
+        let program = folder.path().join("outage");
+        std::fs::copy(own, &program)?;
+        let options = ClusterOptions {
+            kubernetes,
+            masters,
+            workers,
+            settings: vec![],
+            addons: vec![Addon::MetricsServer],
+            program,
+            logs: None,
+        };
+        let began = Instant::now();
+        let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
+        let cluster = self.of.create(&supplies, options, &progress, &say).await?;
+        Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
     }
 }
 
 /// The version to test: `OUTAGE_KUBERNETES`, else the default.
 pub fn kubernetes() -> String {
     std::env::var("OUTAGE_KUBERNETES").unwrap_or_else(|_| DEFAULT_KUBERNETES.to_string())
-}
-
-async fn make(
-    provider: outage::cluster::Provider,
-    masters: usize,
-    workers: usize,
-) -> Result<Made, Failure> {
-    let kubernetes = kubernetes().parse()?;
-    let progress = Progress::silent();
-    let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
-    let wanted = Wanted { kubernetes, metrics_server: true };
-    let own = Path::new(env!("CARGO_BIN_EXE_outage"));
-    let supplies = provider.supply(&fetcher, &wanted, own, &progress).await?;
-    let images = supplies.assets.images().iter().map(|image| image.reference.clone());
-    let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
-    // It is gone once the lab is up, as one is that was built anew: whatever a case has nodes do,
-    // they must do without it.
-    let folder = tempfile::tempdir()?;
-    let program = folder.path().join("outage");
-    std::fs::copy(own, &program)?;
-    let options = ClusterOptions {
-        kubernetes,
-        masters,
-        workers,
-        settings: vec![],
-        addons: vec![Addon::MetricsServer],
-        program,
-        logs: None,
-    };
-    let began = Instant::now();
-    let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
-    let cluster = provider.create(&supplies, options, &progress, &say).await?;
-    Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
 }
 
 /// The first process of a node is a child of the lab's, which is one of the outer process, which is

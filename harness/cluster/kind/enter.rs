@@ -3,9 +3,9 @@
 use std::io::IsTerminal;
 
 use super::engine::ENGINE;
-use super::{ADMINISTRATOR, MOUNT, clusters, container, name_of};
+use super::{ADMINISTRATOR, MOUNT, clusters, container};
 use crate::cluster::ClusterError;
-use crate::cluster::running::running;
+use crate::cluster::running::{name_of, running};
 use crate::scenario::NodeRef;
 
 /// Runs a command, or a shell, on a node of a running cluster, in the foreground; its exit code.

@@ -31,7 +31,7 @@ use tokio::sync::broadcast;
 use super::agent::AGENT_ARGUMENT;
 use super::checked::checked;
 use super::client::{APISERVER_PORT, Access};
-use super::running::LOCK;
+use super::running::{LOCK, name_of};
 use super::{Cluster, ClusterError, ClusterOptions, Command, DiedUnasked, Node, addon, agent};
 use crate::assets::{Assets, Cache, KindAssets};
 use crate::scenario::{Addon, NodeRef};
@@ -350,11 +350,6 @@ fn make_folder() -> io::Result<(PathBuf, File)> {
     File::open(&folder)?.sync_all()?;
     File::open(&all)?.sync_all()?;
     Ok((folder, lock))
-}
-
-/// The cluster that a folder stands for.
-fn name_of(folder: &Path) -> String {
-    folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
 }
 
 /// Removes a cluster, and then its folder.

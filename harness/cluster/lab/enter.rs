@@ -9,8 +9,7 @@ use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 
-use super::KUBECONFIG;
-use crate::assets::Cache;
+use super::{KUBECONFIG, labs};
 use crate::cluster::ClusterError;
 use crate::cluster::agent::{PATH, sys};
 use crate::cluster::running::{LOCK, running};
@@ -26,9 +25,7 @@ pub(super) const TRIAL_ARGUMENT: &str = "lab-trial";
 /// If no lab runs, several do and none is named, the lab has no such node, or its namespaces can't
 /// be entered.
 pub fn enter(lab: Option<&str>, node: &str, command: &[String]) -> Result<i32, ClusterError> {
-    let cache =
-        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
-    let folder = running(&cache.root().join("labs"), lab)?;
+    let folder = running(&labs()?, lab)?;
     let pid = node_process(&folder, node)?;
     let administrator = fs::read(folder.join(KUBECONFIG))
         .map_err(|error| ClusterError::caused("read the lab's kubeconfig", error))?;

@@ -132,9 +132,7 @@ impl Lab {
         options: &Options,
         progress: &Progress,
     ) -> Result<Self, ClusterError> {
-        let cache = Cache::from_env()
-            .map_err(|error| ClusterError::caused("find the cache folder", error))?;
-        let labs = cache.root().join("labs");
+        let labs = labs()?;
         remove_abandoned(&labs, progress, &mut Vec::new());
         let (folder, lock) = make_folder(&labs)
             .map_err(|error| ClusterError::caused(format!("make {}", labs.display()), error))?;
@@ -416,6 +414,13 @@ fn make_folder(labs: &Path) -> std::io::Result<(PathBuf, File)> {
     Ok((folder, lock))
 }
 
+/// Where the folders of all labs are.
+fn labs() -> Result<PathBuf, ClusterError> {
+    let cache =
+        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
+    Ok(cache.root().join("labs"))
+}
+
 /// Removes the folders of labs whose start was broken off, or whose run was killed, once their
 /// processes are gone; their names.
 ///
@@ -424,9 +429,7 @@ fn make_folder(labs: &Path) -> std::io::Result<(PathBuf, File)> {
 pub async fn sweep() -> Result<Vec<String>, ClusterError> {
     const LIMIT: Duration = Duration::from_secs(20);
     const PERIOD: Duration = Duration::from_millis(50);
-    let cache =
-        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
-    let labs = cache.root().join("labs");
+    let labs = labs()?;
     let mut removed = Vec::new();
     let swept = async {
         // What is just ending may still write.

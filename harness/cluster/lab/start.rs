@@ -22,7 +22,7 @@ use crate::cluster::logs::{last_lines, log_streams};
 use crate::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Service};
 use crate::scenario::NodeRef;
 
-/// Time from one look at what is awaited to the next.
+/// Time from one look at what is awaited to the next: haproxy tells nobody that it listens.
 const PERIOD: Duration = Duration::from_millis(20);
 /// A bound for what Kubernetes does by itself; measured: about 15 s on two cores.
 const PATIENCE: Duration = Duration::from_secs(300);
