@@ -16,90 +16,176 @@ const MEMORY_MB: u64 = 4096;
 const DISK_MB: u64 = 6144;
 const NODES: usize = 4;
 
+/// What follows a line that is not the last, below the text of the first.
+const NEXT: &str = "\n         ";
+
 /// Says whether this machine can run clusters, and what to do if not.
 #[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
 pub(super) struct Doctor {
     /// What is to make the clusters: lab or kind
     #[arg(long, default_value = "lab", value_parser = provider)]
     provider: Provider,
+    /// Changes the kernel settings that are in the way; the next boot has the old ones
+    #[arg(long)]
+    mend: bool,
 }
+
+const AFTER_HELP: &str = "\
+Examples:
+  outage doctor                          what labs lack here
+  sudo outage doctor --provider kind --mend   changes kernel settings, until the next boot";
 
 /// Looks for everything; what is missing is said and is in the exit code.
 pub(super) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
-    let own = match doctor.provider {
+    let mut lacks = look(doctor.provider).await?;
+    if doctor.mend {
+        let settings: Vec<Sysctl> = lacks.iter().flat_map(|lack| lack.settings.clone()).collect();
+        for setting in &settings {
+            println!("{}", setting.set()?);
+        }
+        if !settings.is_empty() {
+            lacks = look(doctor.provider).await?;
+        }
+    } else if lacks.iter().any(|lack| !lack.settings.is_empty()) {
+        println!("`outage doctor --mend`, as root, changes these settings until the next boot");
+    }
+    Ok(if lacks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Says of everything whether it is there; what is not.
+async fn look(provider: Provider) -> Result<Vec<Lack>, Failure> {
+    let own = match provider {
         Provider::Lab => namespaces()?,
         Provider::Kind => engine().await,
     };
-    let mut checks = vec![own, packages(), Ok(go()), memory(), inotify(doctor.provider), disk()?];
-    if doctor.provider == Provider::Kind {
+    let mut checks = vec![own, packages(), Ok(go()), memory(), inotify(provider), disk()?];
+    if provider == Provider::Kind {
         checks.push(forwarding());
     }
-    let mut good = true;
+    let mut lacks = Vec::new();
     for check in checks {
         match check {
             Ok(text) => println!("ok       {text}"),
-            Err(text) => {
-                good = false;
-                println!("MISSING  {text}");
+            Err(lack) => {
+                println!("MISSING  {}", lack.text.replace('\n', NEXT));
+                lacks.push(lack);
             }
         }
     }
-    Ok(if good { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(lacks)
 }
 
-type Check = Result<String, String>;
+type Check = Result<String, Lack>;
+
+/// What is not there.
+struct Lack {
+    /// What, and what to do.
+    text: String,
+    /// What would mend it.
+    settings: Vec<Sysctl>,
+}
+
+impl From<String> for Lack {
+    fn from(text: String) -> Self {
+        Self { text, settings: vec![] }
+    }
+}
+
+impl Lack {
+    /// Of settings that are in the way.
+    fn of(what: &str, settings: Vec<Sysctl>) -> Self {
+        let commands = settings.iter().map(ToString::to_string).collect::<Vec<_>>();
+        Self { text: format!("{what}\nmend it by: {}", commands.join("; ")), settings }
+    }
+}
+
+/// A setting of the kernel, as it should be.
+#[derive(Debug, Clone, Copy)]
+struct Sysctl {
+    name: &'static str,
+    value: &'static str,
+}
+
+impl std::fmt::Display for Sysctl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "sysctl -w {}={}", self.name, self.value)
+    }
+}
+
+impl Sysctl {
+    fn file(self) -> String {
+        format!("/proc/sys/{}", self.name.replace('.', "/"))
+    }
+
+    /// What it is now; nothing: this kernel does not know it.
+    fn now(self) -> Option<String> {
+        std::fs::read_to_string(self.file()).ok().map(|text| text.trim().to_owned())
+    }
+
+    /// Changes it; what was done.
+    fn set(self) -> Result<String, Failure> {
+        let was = self.now().unwrap_or_default();
+        let Self { name, value } = self;
+        std::fs::write(self.file(), value).map_err(|error| Failure {
+            message: format!("{name} can't be set ({error}); as root: {self}"),
+            code: 1,
+        })?;
+        Ok(format!("changed  {name} from {was} to {value}, until the next boot"))
+    }
+}
 
 async fn engine() -> Check {
     match Provider::Kind.check().await {
         Ok(()) => Ok("a container engine that answers".into()),
-        Err(error) => Err(words(&error).replace('\n', "\n         ")),
+        Err(error) => Err(words(&error).into()),
     }
 }
 
 fn inotify(provider: Provider) -> Check {
-    match provider.room(NODES) {
-        Ok(()) => Ok(format!("room for {NODES} nodes, inotify instances among it")),
-        Err(error) => Err(words(&error)),
-    }
+    let Err(error) = provider.room(NODES) else {
+        return Ok(format!("room for {NODES} nodes, inotify instances among it"));
+    };
+    let wanted = Sysctl { name: "fs.inotify.max_user_instances", value: "8192" };
+    let number = |text: &str| text.parse::<u64>().unwrap_or_default();
+    let low = wanted.now().is_some_and(|now| number(&now) < number(wanted.value));
+    Err(Lack { text: words(&error), settings: if low { vec![wanted] } else { vec![] } })
 }
 
 /// Nodes reach each other's pods through this machine's bridge.
 fn forwarding() -> Check {
-    let file = "/proc/sys/net/ipv4/ip_forward";
-    match std::fs::read_to_string(file).unwrap_or_default().trim() {
-        "1" => Ok("packets between containers are forwarded".into()),
-        _ => Err("forwarding of packets: mend it by: sysctl -w net.ipv4.ip_forward=1".into()),
+    let wanted = Sysctl { name: "net.ipv4.ip_forward", value: "1" };
+    if wanted.now().is_some_and(|now| now == wanted.value) {
+        return Ok("packets between containers are forwarded".into());
     }
+    Err(Lack::of("forwarding of packets between containers", vec![wanted]))
 }
 
 fn namespaces() -> Result<Check, Failure> {
     let Err(why) = lab::trial(&program()?) else {
         return Ok(Ok("private namespaces with mounts of their own".into()));
     };
-    let mut mends = Vec::new();
-    let is = |file: &str, value: &str| {
-        std::fs::read_to_string(file).is_ok_and(|text| text.trim() == value)
-    };
-    if is("/proc/sys/kernel/apparmor_restrict_unprivileged_userns", "1") {
-        mends.push("sysctl -w kernel.apparmor_restrict_unprivileged_userns=0");
-    }
-    if is("/proc/sys/kernel/unprivileged_userns_clone", "0") {
-        mends.push("sysctl -w kernel.unprivileged_userns_clone=1");
-    }
-    if is("/proc/sys/user/max_user_namespaces", "0") {
-        mends.push("sysctl -w user.max_user_namespaces=15000");
-    }
-    if mends.is_empty() {
-        mends.push(
-            "in a container: docker run --security-opt seccomp=unconfined --security-opt \
-             apparmor=unconfined --security-opt systempaths=unconfined; in a pod: securityContext: \
-             {privileged: true}",
-        );
+    // What forbids them, and what allows them.
+    let known = [
+        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
+        ("kernel.unprivileged_userns_clone", "0", "1"),
+        ("user.max_user_namespaces", "0", "15000"),
+    ];
+    let mends = known.into_iter().filter_map(|(name, bad, value)| {
+        let setting = Sysctl { name, value };
+        (setting.now()? == bad).then_some(setting)
+    });
+    let mends: Vec<Sysctl> = mends.collect();
+    let what = format!("private namespaces: {why}");
+    if !mends.is_empty() {
+        return Ok(Err(Lack::of(&what, mends)));
     }
     Ok(Err(format!(
-        "private namespaces: {why}\n         mend it by: {}",
-        mends.join("\n                     ")
-    )))
+        "{what}\nmend it by: in a container: docker run --security-opt seccomp=unconfined \
+         --security-opt apparmor=unconfined --security-opt systempaths=unconfined; in a pod: \
+         securityContext: {{privileged: true}}"
+    )
+    .into()))
 }
 
 fn runs(program: &str, argument: &str) -> bool {
@@ -113,9 +199,9 @@ fn packages() -> Check {
         Ok("apt-get, dpkg-deb and tar, to unpack what nodes are made of (nothing is installed)"
             .into())
     } else {
-        Err("apt-get, dpkg-deb or tar: nodes are made of Debian's or Ubuntu's packages; install with: \
-             apt-get install apt dpkg tar"
-            .into())
+        let text = "apt-get, dpkg-deb or tar: nodes are made of Debian's or Ubuntu's packages; install \
+                    with: apt-get install apt dpkg tar";
+        Err(text.to_owned().into())
     }
 }
 
@@ -134,7 +220,7 @@ fn memory() -> Check {
         line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok());
     let megabytes = kilobytes.unwrap_or_default() / 1024;
     let text = format!("{megabytes} MB of memory available, {MEMORY_MB} wanted");
-    if megabytes >= MEMORY_MB { Ok(text) } else { Err(text) }
+    if megabytes >= MEMORY_MB { Ok(text) } else { Err(text.into()) }
 }
 
 fn disk() -> Result<Check, Failure> {
@@ -147,5 +233,5 @@ fn disk() -> Result<Check, Failure> {
     let free = nix::sys::statvfs::statvfs(folder)?;
     let megabytes = (free.blocks_available() * free.fragment_size()) >> 20;
     let text = format!("{megabytes} MB free in {}, {DISK_MB} wanted", folder.display());
-    Ok(if megabytes >= DISK_MB { Ok(text) } else { Err(text) })
+    Ok(if megabytes >= DISK_MB { Ok(text) } else { Err(text.into()) })
 }

@@ -5,12 +5,12 @@ use std::sync::{Arc, PoisonError};
 use outage::cluster::{Command, DiedUnasked};
 
 use super::e2e_support::{Failure, run_on, wait_for};
-use super::{BOOT, Ctx, SOON, logs_and_exec, pods_answer};
+use super::{BOOT, Ctx, SOON, host_name, logs_and_exec, pods_answer};
 
 /// Its death is reported once, as what it is; the node is off then, and can be powered on again.
 pub async fn machine_dies(ctx: &Ctx) -> Result<(), Failure> {
     let node = Arc::clone(ctx.cluster.nodes().last().ok_or("no such node")?);
-    let host = run_on(&*node, Command::new(["hostname"])).await?;
+    let host = host_name(&*node).await?;
     (ctx.provider.kill_machine)(&host)?;
     let death = wait_for("its death is reported", SOON, async || {
         next_death(ctx).ok_or_else(|| "nothing was reported".into())

@@ -14,17 +14,14 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_support::{
-    Failure, Made, Provider, kubectl_on, kubernetes, masters, providers, run_on, wait_for,
-};
+use e2e_support::stage::{self, Before, Shared};
+use e2e_support::{Failure, Made, Provider, kubectl_on, masters, run_on, wait_for, words};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use libtest_mimic::{Arguments, Failed, Trial};
 use outage::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
 use outage::cluster::{Cluster, Command, DiedUnasked, Node};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
 /// For what Kubernetes does by itself: scheduling, restarting a container.
@@ -38,7 +35,7 @@ const PORT: u16 = 8080;
 type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
 
 /// In this order: the disturbing ones come last.
-const CASES: [(&str, Case); 13] = [
+const CASES: [(&str, Case); 14] = [
     ("kubernetes_service_lists_every_apiserver", |c| service_lists_apiservers(c).boxed_local()),
     ("etcd_members_are_healthy", |c| etcd_is_healthy(c).boxed_local()),
     ("pods_answer_across_nodes", |c| pods_answer(c).boxed_local()),
@@ -54,6 +51,7 @@ const CASES: [(&str, Case); 13] = [
     ("a_worker_that_dies_is_reported_and_boots_again", |c| death::machine_dies(c).boxed_local()),
     ("powered_off_worker_comes_back", |c| power_cycle(c, Role::Worker).boxed_local()),
     ("powered_off_master_comes_back_with_its_etcd", |c| power_cycle(c, Role::Master).boxed_local()),
+    ("nothing_died_unasked", |c| async { nothing_died(c) }.boxed_local()),
 ];
 
 #[derive(Clone, Copy, PartialEq)]
@@ -63,78 +61,19 @@ enum Role {
 }
 
 fn main() -> ExitCode {
-    let mut args = Arguments::from_args();
-    // They share a cluster, and some disturb it.
-    args.test_threads = Some(1);
-    let runtime = Arc::new(Runtime::new().expect("the runtime starts"));
-    let (providers, mut trials) = providers();
-    let stage = |provider| {
-        let runtime = Arc::clone(&runtime);
-        Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
+    let before = |provider| {
+        let sizes = sizes::of(provider).iter();
+        let case = sizes.map(|&(masters, workers)| -> (String, Before) {
+            let comes_up = move || sizes::comes_up(provider, masters, workers).boxed_local();
+            (format!("{masters}_masters_and_{workers}_workers_come_up"), Box::new(comes_up))
+        });
+        case.collect()
     };
-    let stages: Vec<Arc<Stage>> = providers.into_iter().map(stage).collect();
-    for stage in &stages {
-        let prefix = format!("{}::{}", stage.provider.name(), kubernetes());
-        // Before the shared cluster is made: there may not be room for two.
-        for &(masters, workers) in sizes::of(stage.provider) {
-            let stage = Arc::clone(stage);
-            let name = format!("{prefix}::{masters}_masters_and_{workers}_workers_come_up");
-            trials.push(Trial::test(name, move || {
-                let comes_up = sizes::comes_up(stage.provider, masters, workers);
-                stage.runtime.block_on(comes_up).map_err(|failure| words(&failure).into())
-            }));
-        }
-        for (name, case) in CASES {
-            let stage = Arc::clone(stage);
-            trials.push(Trial::test(format!("{prefix}::{name}"), move || stage.run(case)));
-        }
-        let last = Arc::clone(stage);
-        trials.push(Trial::test(format!("{prefix}::nothing_died_unasked"), move || {
-            last.run(|c| async { nothing_died(c) }.boxed_local())
-        }));
-        // Two clusters at once would slow each other down.
-        let stage = Arc::clone(stage);
-        trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {
-            stage.delete().map_err(Failed::from)
-        }));
-    }
-    let conclusion = libtest_mimic::run(&args, trials);
-    let deleted: Vec<_> = stages.iter().map(|stage| stage.delete()).collect();
-    for failure in deleted.iter().filter_map(|result| result.as_ref().err()) {
-        eprintln!("the cluster could not be deleted: {failure}");
-    }
-    let clean = deleted.iter().all(Result::is_ok);
-    if clean { conclusion.exit_code() } else { ExitCode::FAILURE }
-}
-
-/// A provider and its one cluster, made by the first case that needs it.
-struct Stage {
-    provider: Provider,
-    runtime: Arc<Runtime>,
-    ctx: Mutex<Option<Result<Arc<Ctx>, String>>>,
-}
-
-impl Stage {
-    fn run(&self, case: Case) -> Result<(), Failed> {
-        let ctx = self.ctx()?;
-        self.runtime.block_on(case(&ctx)).map_err(|failure| words(&failure).into())
-    }
-
-    fn ctx(&self) -> Result<Arc<Ctx>, String> {
-        let mut slot = self.ctx.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || self.runtime.block_on(Ctx::new(self.provider)).map(Arc::new);
-        slot.get_or_insert_with(|| make().map_err(|failure| words(&failure))).clone()
-    }
-
-    fn delete(&self) -> Result<(), String> {
-        let ctx = self.ctx.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Ok(ctx)) = ctx else { return Ok(()) };
-        self.runtime.block_on(ctx.cluster.delete()).map_err(|error| error.to_string())
-    }
-}
-
-fn words(failure: &Failure) -> String {
-    outage::cluster::client::words(&**failure)
+    stage::run(before, || {
+        let cases =
+            CASES.iter().map(|&(name, case)| -> (_, stage::Case<Ctx>) { (name, Box::new(case)) });
+        cases.collect()
+    })
 }
 
 /// A cluster with the workload that the cases look at.
@@ -156,15 +95,7 @@ struct Pod {
     restarts: u64,
 }
 
-impl Ctx {
-    /// A cluster without a workload.
-    async fn over(provider: Provider, size: (usize, usize)) -> Result<Self, Failure> {
-        let Made { cluster, busybox } = provider.make(size.0, size.1).await?;
-        let deaths = Mutex::new(cluster.deaths());
-        let access = Access::new(Arc::clone(&cluster)).await?;
-        Ok(Self { provider, cluster, access, busybox, deaths })
-    }
-
+impl Shared for Ctx {
     async fn new(provider: Provider) -> Result<Self, Failure> {
         let ctx = Self::over(provider, (3, 1)).await?;
         // Not before, or a failure here would leave a cluster that nobody deletes.
@@ -177,6 +108,20 @@ impl Ctx {
             return Err(failure);
         }
         Ok(ctx)
+    }
+
+    fn cluster(&self) -> &dyn Cluster {
+        &*self.cluster
+    }
+}
+
+impl Ctx {
+    /// A cluster without a workload.
+    async fn over(provider: Provider, size: (usize, usize)) -> Result<Self, Failure> {
+        let Made { cluster, busybox } = provider.make(size.0, size.1).await?;
+        let deaths = Mutex::new(cluster.deaths());
+        let access = Access::new(Arc::clone(&cluster)).await?;
+        Ok(Self { provider, cluster, access, busybox, deaths })
     }
 
     /// Three replicas on three nodes behind a Service, and on the network of every node a pod
@@ -449,12 +394,22 @@ async fn by_wget(ctx: &Ctx, from: &[Pod], pods: &[Pod], url: &str) -> Result<(),
 async fn logs_and_exec(ctx: &Ctx) -> Result<(), Failure> {
     for pod in ctx.pods("web").await?.iter().chain(&ctx.pods("node").await?) {
         // A pod on its node's network has the node's host name.
-        let host = if pod.name.starts_with("node-") { &pod.node } else { &pod.name };
+        let host = if pod.name.starts_with("node-") {
+            let node = ctx.cluster.nodes().iter().find(|node| node.name() == pod.node);
+            host_name(&**node.ok_or("no such node")?).await?
+        } else {
+            pod.name.clone()
+        };
         let logs = ctx.kubectl(&["logs", &pod.name]).await?;
         assert_eq!(logs, format!("serving {host}"));
-        assert_eq!(&ctx.in_pod(pod, &["hostname"]).await?, host);
+        assert_eq!(ctx.in_pod(pod, &["hostname"]).await?, host);
     }
     Ok(())
+}
+
+/// The name that a machine has for itself.
+async fn host_name(node: &dyn Node) -> Result<String, Failure> {
+    run_on(node, Command::new(["cat", "/proc/sys/kernel/hostname"])).await
 }
 
 /// Kills a component on the second master; its kubelet must bring it back.

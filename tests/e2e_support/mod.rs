@@ -3,6 +3,8 @@
 // Each test binary uses a part of it.
 #![allow(dead_code)]
 
+pub mod stage;
+
 use std::error::Error;
 use std::path::Path;
 use std::sync::Arc;
@@ -146,6 +148,11 @@ fn children(pid: &str) -> Vec<String> {
         .flatten()
         .flat_map(|l| l.split_whitespace().map(str::to_owned).collect::<Vec<_>>())
         .collect()
+}
+
+/// A failure and its causes.
+pub fn words(failure: &Failure) -> String {
+    outage::cluster::client::words(&**failure)
 }
 
 /// Waits until `look` finds what it looks for, and returns that.

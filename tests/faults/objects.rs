@@ -1,35 +1,29 @@
-//! Faults of container names and of objects on real clusters: each is not proven before it is
-//! injected, proven then, taken back twice, and not proven any more. One cluster a provider serves
-//! all cases; the names filter: `cargo test --features e2e --test object_faults -- scale`.
-//! `OUTAGE_KUBERNETES` chooses the version.
+//! Faults of container names and of objects: each is not proven before it is injected, proven then,
+//! taken back twice, and not proven any more.
 
-mod e2e_support;
-
-use std::process::ExitCode;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_support::{Failure, Provider, kubectl_on, kubernetes, masters, providers, wait_for};
 use futures::FutureExt;
 use futures::future::LocalBoxFuture;
-use libtest_mimic::{Arguments, Failed, Trial};
-use outage::cluster::Cluster;
-use outage::cluster::client::Access;
 use outage::fault::{self, Undo};
 use outage::scenario::{
     Apply, Component, ContainerNameTaken, Delete, Fault, NameHolder, NodeRef, ObjectRef, Patch,
     PatchStrategy, Scale,
 };
 use serde_json::{Value, json};
-use tokio::runtime::Runtime;
+
+use super::Ctx;
+use super::e2e_support::{Failure, kubectl_on, masters, wait_for};
 
 /// For what Kubernetes does by itself.
 const SOON: Duration = Duration::from_mins(3);
 
-type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
+pub type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
 
-const CASES: [(&str, Case); 10] = [
+/// In this order: what disturbs more comes later.
+pub const CASES: [(&str, Case); 10] = [
     ("apply_creates_an_object", |c| apply_creates(c).boxed_local()),
     ("apply_changes_an_object_field_by_field", |c| apply_changes(c).boxed_local()),
     ("patch_changes_lists_and_takes_fields_away", |c| patch_merges(c).boxed_local()),
@@ -46,80 +40,7 @@ const CASES: [(&str, Case); 10] = [
     }),
 ];
 
-fn main() -> ExitCode {
-    let mut args = Arguments::from_args();
-    // They share a cluster.
-    args.test_threads = Some(1);
-    let runtime = Arc::new(Runtime::new().expect("the runtime starts"));
-    let (providers, mut trials) = providers();
-    let stage = |provider| {
-        let runtime = Arc::clone(&runtime);
-        Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
-    };
-    let stages: Vec<Arc<Stage>> = providers.into_iter().map(stage).collect();
-    for stage in &stages {
-        let prefix = format!("{}::{}", stage.provider.name(), kubernetes());
-        for (name, case) in CASES {
-            let stage = Arc::clone(stage);
-            trials.push(Trial::test(format!("{prefix}::{name}"), move || stage.run(case)));
-        }
-        // Two clusters at once would slow each other down.
-        let stage = Arc::clone(stage);
-        trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {
-            stage.delete().map_err(Failed::from)
-        }));
-    }
-    let conclusion = libtest_mimic::run(&args, trials);
-    let deleted: Vec<_> = stages.iter().map(|stage| stage.delete()).collect();
-    for failure in deleted.iter().filter_map(|result| result.as_ref().err()) {
-        eprintln!("the cluster could not be deleted: {failure}");
-    }
-    let clean = deleted.iter().all(Result::is_ok);
-    if clean { conclusion.exit_code() } else { ExitCode::FAILURE }
-}
-
-/// A provider and its one cluster, made by the first case that needs it.
-struct Stage {
-    provider: Provider,
-    runtime: Arc<Runtime>,
-    ctx: Mutex<Option<Result<Arc<Ctx>, String>>>,
-}
-
-impl Stage {
-    fn run(&self, case: Case) -> Result<(), Failed> {
-        let ctx = self.ctx()?;
-        self.runtime.block_on(case(&ctx)).map_err(|failure| words(&failure).into())
-    }
-
-    fn ctx(&self) -> Result<Arc<Ctx>, String> {
-        let mut slot = self.ctx.lock().unwrap_or_else(PoisonError::into_inner);
-        let make = || self.runtime.block_on(Ctx::new(self.provider)).map(Arc::new);
-        slot.get_or_insert_with(|| make().map_err(|failure| words(&failure))).clone()
-    }
-
-    fn delete(&self) -> Result<(), String> {
-        let ctx = self.ctx.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Ok(ctx)) = ctx else { return Ok(()) };
-        self.runtime.block_on(ctx.cluster.delete()).map_err(|error| error.to_string())
-    }
-}
-
-fn words(failure: &Failure) -> String {
-    outage::cluster::client::words(&**failure)
-}
-
-struct Ctx {
-    cluster: Arc<dyn Cluster>,
-    access: Access,
-}
-
 impl Ctx {
-    async fn new(provider: Provider) -> Result<Self, Failure> {
-        let cluster = provider.make(3, 1).await?.cluster;
-        let access = Access::new(Arc::clone(&cluster)).await?;
-        Ok(Self { cluster, access })
-    }
-
     async fn kubectl(&self, args: &[&str]) -> Result<String, Failure> {
         kubectl_on(&*masters(&*self.cluster)[0], args, None).await
     }
@@ -142,7 +63,7 @@ impl Ctx {
     }
 
     /// Takes the fault back before it was injected, injects and proves it.
-    async fn inject(&self, fault: &Fault) -> Result<Undo, Failure> {
+    async fn injected(&self, fault: &Fault) -> Result<Undo, Failure> {
         println!("{}", fault::does(fault));
         let undo = fault::undo(fault, &self.access).await?;
         self.not_proven(&undo, "before it was injected").await?;
@@ -163,7 +84,7 @@ impl Ctx {
     }
 
     /// Takes it back, twice.
-    async fn revert(&self, undo: &Undo) -> Result<(), Failure> {
+    async fn taken_back(&self, undo: &Undo) -> Result<(), Failure> {
         fault::revert(undo, &self.access).await?;
         self.not_proven(undo, "after it was taken back").await?;
         fault::revert(undo, &self.access).await?;
@@ -190,8 +111,8 @@ async fn apply_creates(ctx: &Ctx) -> Result<(), Failure> {
         manifest: config_map("created", &json!({"a": "1"})),
         through: Some(NodeRef::Master(2)),
     });
-    let undo = ctx.inject(&apply).await?;
-    ctx.revert(&undo).await?;
+    let undo = ctx.injected(&apply).await?;
+    ctx.taken_back(&undo).await?;
     match ctx.get(&["configmap", "created"]).await {
         Err(_) => Ok(()),
         Ok(found) => Err(format!("it is still there: {found}").into()),
@@ -205,11 +126,11 @@ async fn apply_changes(ctx: &Ctx) -> Result<(), Failure> {
         manifest: config_map("changed", &json!({"a": "2", "c": "2"})),
         through: None,
     });
-    let undo = ctx.inject(&apply).await?;
+    let undo = ctx.injected(&apply).await?;
     // What somebody else changes meanwhile stays.
     let theirs = r#"{"data": {"b": "3"}}"#;
     ctx.kubectl(&["patch", "configmap", "changed", "--type=merge", "-p", theirs]).await?;
-    ctx.revert(&undo).await?;
+    ctx.taken_back(&undo).await?;
     let data = ctx.get(&["configmap", "changed"]).await?["data"].clone();
     equal(&data, &json!({"a": "1", "b": "3"}))
 }
@@ -247,9 +168,9 @@ async fn patch_merges(ctx: &Ctx) -> Result<(), Failure> {
         strategy: PatchStrategy::Merge,
         through: Some(NodeRef::Master(3)),
     });
-    let undo = ctx.inject(&patch).await?;
+    let undo = ctx.injected(&patch).await?;
     equal(&images(ctx, "merged").await?.into(), &"two:2".into())?;
-    ctx.revert(&undo).await?;
+    ctx.taken_back(&undo).await?;
     equal(&images(ctx, "merged").await?.into(), &"one:1 two:1".into())?;
     let found = ctx.get(&["deployment", "merged"]).await?;
     equal(&found["metadata"]["labels"], &json!({"old": "o"}))
@@ -265,11 +186,11 @@ async fn patch_strategically(ctx: &Ctx) -> Result<(), Failure> {
         strategy: PatchStrategy::Strategic,
         through: None,
     });
-    let undo = ctx.inject(&patch).await?;
+    let undo = ctx.injected(&patch).await?;
     let mut found: Vec<_> = images(ctx, "by-key").await?.split(' ').map(str::to_owned).collect();
     found.sort();
     equal(&json!(found), &json!(["one:1", "two:2"]))?;
-    ctx.revert(&undo).await?;
+    ctx.taken_back(&undo).await?;
     equal(&images(ctx, "by-key").await?.into(), &"one:1 two:1".into())
 }
 
@@ -280,8 +201,8 @@ async fn delete_object(ctx: &Ctx) -> Result<(), Failure> {
         object: object("v1", "ConfigMap", None, "deleted"),
         through: Some(NodeRef::Master(1)),
     });
-    let undo = ctx.inject(&delete).await?;
-    ctx.revert(&undo).await?;
+    let undo = ctx.injected(&delete).await?;
+    ctx.taken_back(&undo).await?;
     let found = ctx.get(&["configmap", "deleted"]).await?;
     if found["metadata"]["uid"] == uid {
         return Err("it never was deleted".into());
@@ -297,12 +218,12 @@ async fn delete_held(ctx: &Ctx) -> Result<(), Failure> {
     .await?;
     let delete =
         Fault::Delete(Delete { object: object("v1", "Namespace", None, "held"), through: None });
-    let undo = ctx.inject(&delete).await?;
+    let undo = ctx.injected(&delete).await?;
     let phase = ctx.get(&["namespace", "held"]).await?["status"]["phase"].clone();
     equal(&phase, &"Terminating".into())?;
     let release = r#"{"metadata": {"finalizers": null}}"#;
     let release = ["patch", "namespace", "held", "--type=merge", "-p", release];
-    let (reverted, released) = tokio::join!(ctx.revert(&undo), ctx.kubectl(&release));
+    let (reverted, released) = tokio::join!(ctx.taken_back(&undo), ctx.kubectl(&release));
     released?;
     reverted?;
     wait_for("the namespace is active again", SOON, async || {
@@ -319,8 +240,8 @@ async fn scale(ctx: &Ctx) -> Result<(), Failure> {
     });
     let coredns = ["deployment", "coredns", "-n", "kube-system"];
     let wanted = ctx.get(&coredns).await?["spec"]["replicas"].clone();
-    let undo = ctx.inject(&scale).await?;
-    ctx.revert(&undo).await?;
+    let undo = ctx.injected(&scale).await?;
+    ctx.taken_back(&undo).await?;
     equal(&ctx.get(&coredns).await?["spec"]["replicas"], &wanted)
 }
 
@@ -351,8 +272,8 @@ async fn name_taken(ctx: &Ctx, master: usize, by: NameHolder) -> Result<(), Fail
     let on = NodeRef::Master(master);
     let component = Component::KubeApiserver;
     let taken = Fault::ContainerNameTaken(ContainerNameTaken { component, on, by });
-    let undo = ctx.inject(&taken).await?;
-    ctx.revert(&undo).await?;
+    let undo = ctx.injected(&taken).await?;
+    ctx.taken_back(&undo).await?;
     let node = ctx.cluster.node(on).ok_or("no such node")?;
     let pod = format!("kube-apiserver-{}", node.name());
     wait_for("the pod is ready again", SOON, async || {

@@ -2,8 +2,11 @@
 //! again while it is in place, no more after its revert; reverted twice, without an injection, and
 //! after an injection that reached one of its places only. One cluster a provider serves all cases;
 //! `cargo test --features e2e --test faults -- pause` runs those whose name contains `pause`.
+//! `OUTAGE_KUBERNETES` chooses the version.
 
+#[path = "../e2e_support/mod.rs"]
 mod e2e_support;
+mod objects;
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
@@ -11,8 +14,9 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_support::{Failure, Provider, kubernetes, providers, wait_for};
-use libtest_mimic::{Arguments, Failed, Trial};
+use e2e_support::stage::{self, Shared};
+use e2e_support::{Failure, Provider, wait_for, words};
+use futures::{FutureExt, TryFutureExt};
 use outage::cluster::client::{Access, Answer, Vantage};
 use outage::cluster::{Cluster, DiedUnasked};
 use outage::fault::{self, Undo};
@@ -22,7 +26,6 @@ use outage::scenario::{
     Stop, Traffic, TrafficEnd, TrafficRule,
 };
 use serde_json::Value;
-use tokio::runtime::Runtime;
 use tokio::sync::broadcast;
 
 /// For all apiservers to be ready before the next case.
@@ -123,69 +126,21 @@ fn cases() -> Vec<(&'static str, Fault)> {
 }
 
 fn main() -> ExitCode {
-    let mut args = Arguments::from_args();
-    // They share a cluster.
-    args.test_threads = Some(1);
-    let runtime = Arc::new(Runtime::new().expect("the runtime starts"));
-    let (providers, mut trials) = providers();
-    let stage = |provider| {
-        let runtime = Arc::clone(&runtime);
-        Arc::new(Stage { provider, runtime, ctx: Mutex::default() })
-    };
-    let stages: Vec<Arc<Stage>> = providers.into_iter().map(stage).collect();
-    for stage in &stages {
-        let prefix = format!("{}::{}", stage.provider.name(), kubernetes());
-        for (name, fault) in cases() {
-            let stage = Arc::clone(stage);
-            trials.push(Trial::test(format!("{prefix}::{name}"), move || {
-                stage.run(async |ctx| ctx.exercise(&fault).await)
-            }));
-        }
-        let last = Arc::clone(stage);
-        trials.push(Trial::test(format!("{prefix}::nothing_died_unasked"), move || {
-            last.run(async |ctx| ctx.nothing_died())
-        }));
-        // Two clusters at once would slow each other down.
-        let stage = Arc::clone(stage);
-        trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {
-            stage.delete().map_err(Failed::from)
-        }));
-    }
-    let conclusion = libtest_mimic::run(&args, trials);
-    let deleted: Vec<_> = stages.iter().map(|stage| stage.delete()).collect();
-    for failure in deleted.iter().filter_map(|result| result.as_ref().err()) {
-        eprintln!("the cluster could not be deleted: {failure}");
-    }
-    let clean = deleted.iter().all(Result::is_ok);
-    if clean { conclusion.exit_code() } else { ExitCode::FAILURE }
+    stage::run(|_| vec![], all)
 }
 
-/// A provider and its one cluster, made by the first case that needs it.
-struct Stage {
-    provider: Provider,
-    runtime: Arc<Runtime>,
-    ctx: Mutex<Option<Result<Arc<Ctx>, String>>>,
-}
-
-impl Stage {
-    fn run(&self, case: impl AsyncFnOnce(&Ctx) -> Result<(), Failure>) -> Result<(), Failed> {
-        let ctx = {
-            let mut slot = self.ctx.lock().unwrap_or_else(PoisonError::into_inner);
-            let make = || self.runtime.block_on(Ctx::new(self.provider)).map(Arc::new);
-            slot.get_or_insert_with(|| make().map_err(|failure| words(&failure))).clone()?
-        };
-        self.runtime.block_on(case(&ctx)).map_err(|failure| words(&failure).into())
+fn all() -> Vec<(&'static str, stage::Case<Ctx>)> {
+    let mut all: Vec<(_, stage::Case<Ctx>)> = Vec::new();
+    // First those of container names: they wait for the kubelet's next attempt, and each restart of an
+    // apiserver before doubles its back-off.
+    for (name, case) in objects::CASES {
+        all.push((name, Box::new(move |c| c.calm().and_then(move |()| case(c)).boxed_local())));
     }
-
-    fn delete(&self) -> Result<(), String> {
-        let ctx = self.ctx.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some(Ok(ctx)) = ctx else { return Ok(()) };
-        self.runtime.block_on(ctx.cluster.delete()).map_err(|error| error.to_string())
+    for (name, fault) in cases() {
+        all.push((name, Box::new(|c| async move { c.exercise(&fault).await }.boxed_local())));
     }
-}
-
-fn words(failure: &Failure) -> String {
-    outage::cluster::client::words(&**failure)
+    all.push(("nothing_died_unasked", Box::new(|c| async { c.nothing_died() }.boxed_local())));
+    all
 }
 
 struct Ctx {
@@ -194,7 +149,7 @@ struct Ctx {
     deaths: Mutex<broadcast::Receiver<DiedUnasked>>,
 }
 
-impl Ctx {
+impl Shared for Ctx {
     async fn new(provider: Provider) -> Result<Self, Failure> {
         let cluster = provider.make(3, 1).await?.cluster;
         let deaths = Mutex::new(cluster.deaths());
@@ -202,6 +157,12 @@ impl Ctx {
         Ok(Self { cluster, access, deaths })
     }
 
+    fn cluster(&self) -> &dyn Cluster {
+        &*self.cluster
+    }
+}
+
+impl Ctx {
     async fn exercise(&self, fault: &Fault) -> Result<(), Failure> {
         self.calm().await?;
         eprintln!("{}", fault::does(fault));
