@@ -203,6 +203,7 @@ async fn run(provider: Provider, chosen: Vec<Chosen>, omit: Omit) -> Result<Vec<
         fresh: false,
         fail_fast: false,
         keep: false,
+        reuse: None,
         seed: 1,
         program: env!("CARGO_BIN_EXE_outage").into(),
         folder: folder.path().to_owned(),

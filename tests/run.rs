@@ -182,6 +182,10 @@ impl Cluster for Stage {
         "played"
     }
 
+    fn name(&self) -> String {
+        "played".into()
+    }
+
     fn nodes(&self) -> &[Arc<dyn Node>] {
         &self.nodes
     }

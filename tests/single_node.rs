@@ -203,6 +203,10 @@ impl Cluster for Single {
         "single node"
     }
 
+    fn name(&self) -> String {
+        "single node".into()
+    }
+
     fn nodes(&self) -> &[Arc<dyn Node>] {
         &self.nodes
     }

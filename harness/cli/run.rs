@@ -14,11 +14,13 @@ use tokio_util::sync::CancellationToken;
 use super::files::{ReportFile, narrow, read, tell};
 use super::{Failure, program, supply, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
+use crate::cluster::client::words;
 use crate::cluster::{Cluster, Provider};
 use crate::event::{Event, What};
 use crate::report::{self, Live};
 use crate::run::{
-    Chosen, Omit, Past, Session, lock_folder, make_folder, mend_events, read_events, remove_logs,
+    Chosen, Omit, Past, Session, SessionError, lock_folder, make_folder, mend_events, read_events,
+    remove_logs,
 };
 use crate::scenario::{self, Addon};
 
@@ -35,9 +37,9 @@ const AFTER_HELP: &str = "\
 Ctrl-C takes back what is in place, ends the clusters and reports; a second one ends at once, and
 the clusters with it.
 
-A cluster is handed from one case to the next if both need the same kind, everything was taken back
-and verified, and nothing that was done outlives its revert; then the steady state must hold again,
-or a fresh one is made.
+A cluster is handed from one case to the next if both need the same kind and everything was taken
+back and verified; kubelets that would back off from restarting a container are started anew; then
+the steady state must hold again, or a fresh cluster is made.
 
 Exit codes:
   0    every verdict is PASS (or SKIP, with another that is PASS)
@@ -53,6 +55,8 @@ Examples:
   outage run stopped-apiserver --variant 'lease-*' --jobs 2
   outage run stopped-apiserver --repeat 20 --resume ./long-run   again after an interruption
   outage run stopped-apiserver --provider lab,kind   what both make of it, side by side
+  outage up --provider kind     and in another terminal, as often as you like, without its start:
+  outage run ./my-incident.yaml --provider kind --reuse outage-1a2b3c4d
   outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml";
 
 /// Runs scenarios on clusters that are made for them, and says what came of them.
@@ -103,6 +107,9 @@ pub(super) struct Run {
     /// Leaves the last cluster standing until Ctrl-C, for `outage shell`
     #[arg(long, conflicts_with = "jobs")]
     keep: bool,
+    /// Runs on this cluster, which `outage up` or `outage run --keep` holds in another terminal
+    #[arg(long, value_name = "NAME", conflicts_with_all = ["jobs", "fresh", "keep"])]
+    reuse: Option<String>,
     /// Only the final table
     #[arg(long)]
     quiet: bool,
@@ -120,6 +127,11 @@ fn at_least_one(text: &str) -> Result<usize, String> {
 
 impl Run {
     pub(super) async fn run(self) -> Result<ExitCode, Failure> {
+        if self.reuse.is_some() && self.provider != [Provider::Kind] {
+            return Err(Failure::usage(
+                "--reuse needs --provider kind: a lab can be reached by the program that made it alone",
+            ));
+        }
         let chosen = self.choose()?;
         let wants = |addon| chosen.iter().any(|c| c.scenario.cluster.addons.contains(&addon));
         let metrics_server = wants(Addon::MetricsServer);
@@ -184,7 +196,9 @@ impl Run {
             events
         });
         let kept = match supplies {
-            Some(supplies) => session.run(&supplies, &sender, interrupt).await?,
+            Some(supplies) => {
+                session.run(&supplies, &sender, interrupt).await.map_err(|error| failure(&error))?
+            }
             None => None,
         };
         if interrupt.is_cancelled() {
@@ -211,6 +225,7 @@ impl Run {
             jobs: self.jobs,
             fresh: self.fresh,
             fail_fast: self.fail_fast || self.until_fail,
+            reuse: self.reuse.clone(),
             keep: self.keep && self.provider.last() == Some(&provider),
             // Short enough to be typed again.
             seed: seed.unwrap_or_else(|| RandomState::new().hash_one(()) % 1_000_000),
@@ -265,6 +280,14 @@ impl Run {
         }
         Ok(all)
     }
+}
+
+fn failure(error: &SessionError) -> Failure {
+    let code = match error {
+        SessionError::Reuse(_) | SessionError::Different(_) => NOTHING_RAN,
+        _ => 1,
+    };
+    Failure { message: words(error), code }
 }
 
 /// How many cases were begun.

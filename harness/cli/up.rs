@@ -90,12 +90,15 @@ impl Up {
 /// Keeps a cluster until Ctrl-C, then ends it.
 pub(super) async fn hold(cluster: &dyn Cluster) -> Result<(), Failure> {
     let nodes: Vec<&str> = cluster.nodes().iter().map(|node| node.name()).collect();
-    eprintln!("up: {}", nodes.join(", "));
+    eprintln!("{} is up: {}", cluster.name(), nodes.join(", "));
     let of = match cluster.provider() {
         default if default == Provider::default().name() => String::new(),
         other => format!(" --provider {other}"),
     };
     eprintln!("`outage shell{of} [NODE]` in another terminal opens a shell; Ctrl-C here ends it");
+    if cluster.provider() == Provider::Kind.name() {
+        eprintln!("`outage run{of} --reuse {} …` there runs scenarios on it", cluster.name());
+    }
     let mut deaths = cluster.deaths();
     loop {
         tokio::select! {

@@ -4,6 +4,9 @@ use std::collections::BTreeSet;
 use std::hash::{BuildHasher, Hasher, RandomState};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+/// Where what is written is.
+pub const NAMESPACE: &str = "outage-writes";
+
 /// Writes that were acknowledged, by name. Those that were not may be there or not.
 #[derive(Debug)]
 pub struct Ledger {

@@ -13,6 +13,7 @@ mod logs;
 pub mod node_image;
 mod provider;
 mod ready;
+mod renew;
 mod running;
 mod watch;
 
@@ -208,6 +209,9 @@ pub trait Cluster: Send + Sync + fmt::Debug {
     /// The provider's name: `lab` or `kind`.
     fn provider(&self) -> &'static str;
 
+    /// Its own name, which no other cluster on this machine has.
+    fn name(&self) -> String;
+
     /// Its nodes: masters in order, then workers in order.
     fn nodes(&self) -> &[Arc<dyn Node>];
 
@@ -242,8 +246,15 @@ pub trait Cluster: Send + Sync + fmt::Debug {
     /// since the cluster began.
     fn deaths(&self) -> broadcast::Receiver<DiedUnasked>;
 
-    /// Ends the cluster and removes what it left. Idempotent.
+    /// Ends the cluster and removes what it left. Idempotent. A cluster that another process holds
+    /// is left alone, and no run takes it again: it may not be as it was.
     fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Nobody here needs the cluster any more, and it is as good as new: one that another process
+    /// holds may be taken by the next run, any other is deleted.
+    fn leave(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.delete()
+    }
 }
 
 impl dyn Cluster {

@@ -1,7 +1,10 @@
 //! Where the provider of clusters is chosen.
 
+use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
 
 use super::kind::{self, Kind};
 use super::lab::{self, Lab};
@@ -30,7 +33,7 @@ pub struct Supplies {
 }
 
 /// What kind of cluster is wanted.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ClusterOptions {
     /// The version of Kubernetes.
     pub kubernetes: KubernetesVersion,
@@ -43,9 +46,25 @@ pub struct ClusterOptions {
     /// What is installed beside kubeadm's own addons.
     pub addons: Vec<Addon>,
     /// This program, which is also a lab's first process; in tests not the running one.
+    #[serde(skip)]
     pub program: PathBuf,
     /// Where the logs of the cluster's programs go; nothing: they go with the cluster.
+    #[serde(skip)]
     pub logs: Option<PathBuf>,
+}
+
+impl fmt::Display for ClusterOptions {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { kubernetes, masters, workers, .. } = self;
+        write!(f, "Kubernetes {kubernetes}, masters: {masters}, workers: {workers}")?;
+        for addon in &self.addons {
+            write!(f, ", {}", addon.name())?;
+        }
+        for (component, flag, value) in &self.settings {
+            write!(f, ", {} --{flag}={value}", component.name())?;
+        }
+        Ok(())
+    }
 }
 
 impl ClusterOptions {
@@ -116,6 +135,24 @@ impl Provider {
                 let tools = supplies.kind.as_ref().ok_or_else(none)?;
                 Ok(Kind::start(&supplies.assets, tools, options, say).await?)
             }
+        }
+    }
+
+    /// Takes a cluster that `outage up` or `outage run --keep` holds in another process.
+    ///
+    /// # Errors
+    /// If there is none of this name, it was not made for these options, another run uses it, or an
+    /// earlier one did not leave it as it was. It is not touched then.
+    pub async fn reuse(
+        self,
+        name: &str,
+        options: ClusterOptions,
+    ) -> Result<Arc<dyn Cluster>, ClusterError> {
+        match self {
+            Self::Lab => Err(ClusterError::new(
+                "a lab can be reached by the program that made it alone; kind clusters can be reused",
+            )),
+            Self::Kind => Ok(Kind::reuse(name, options).await?),
         }
     }
 

@@ -16,14 +16,14 @@ use super::watch::await_objects;
 use crate::scenario::{Addon, NodeRef};
 
 /// Whose apiserver is asked for what all of them know.
-const FIRST: NodeRef = NodeRef::Master(1);
+pub(super) const FIRST: NodeRef = NodeRef::Master(1);
 
 /// The virtual address of the apiservers' own Service, the first of the range, and its port.
 const KUBERNETES: (Ipv4Addr, u16) = (Ipv4Addr::new(10, 96, 0, 1), 443);
 
 /// Time from one look at what is awaited to the next. Neither a health endpoint nor a node's
 /// translation of a Service can be watched.
-const PERIOD: Duration = Duration::from_millis(20);
+pub(super) const PERIOD: Duration = Duration::from_millis(20);
 
 impl Access {
     /// Waits until one master's apiserver says 200.

@@ -51,8 +51,8 @@ trait Primitive: Sync {
     /// How long an injection or a revert may take at most.
     fn limit(&self) -> Duration;
 
-    /// Whether the cluster is not as good as new once this was taken back, so that no other case may
-    /// use it: a kubelet's restart back-off outlives a revert, for one.
+    /// Whether the cluster is not as good as new once this was taken back, so that it must be renewed
+    /// before another case uses it: a kubelet's restart back-off outlives a revert.
     fn spends(&self) -> bool {
         true
     }

@@ -18,10 +18,8 @@ use tokio::sync::OnceCell;
 use super::{Look, Observation, Sink, brief, pattern, poll, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Answer, Speech, Vantage};
+use crate::cluster::ledger::NAMESPACE;
 use crate::scenario::{Tally, Writes};
-
-/// Where the objects are.
-pub(super) const NAMESPACE: &str = "outage-writes";
 
 /// The time from the start of one write to the start of the next.
 const PACE: Duration = Duration::from_millis(100);

@@ -11,9 +11,10 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use kube::ResourceExt;
 use kube::api::{Api, ListParams};
 
-use super::{Look, Observation, Sink, poll, read, writes};
+use super::{Look, Observation, Sink, poll, read};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
+use crate::cluster::ledger::NAMESPACE;
 use crate::scenario::Written;
 
 impl Look for Written {
@@ -28,8 +29,7 @@ impl Look for Written {
         sink: Sink<'a>,
     ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
         Box::pin(async move {
-            let api: Api<ConfigMap> =
-                Api::namespaced(access.kube(self.through)?, writes::NAMESPACE);
+            let api: Api<ConfigMap> = Api::namespaced(access.kube(self.through)?, NAMESPACE);
             let observe = || async {
                 // Before the list: what is acknowledged meanwhile need not be in it.
                 let acknowledged = access.ledger().all();

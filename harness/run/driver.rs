@@ -59,13 +59,32 @@ pub struct Held {
     logs: Option<String>,
     /// From its start on, so that no death goes unnoticed between two cases.
     deaths: broadcast::Receiver<DiedUnasked>,
+    /// Whether a case has left something behind that outlives its reverts.
+    spent: bool,
 }
 
 impl Held {
     /// A cluster that was just made.
     pub fn new(cluster: Arc<dyn Cluster>, logs: Option<String>) -> Self {
         let deaths = cluster.deaths();
-        Self { cluster, logs, deaths }
+        Self { cluster, logs, deaths, spent: false }
+    }
+
+    /// A case has left something behind.
+    pub fn spend(&mut self) {
+        self.spent = true;
+    }
+
+    /// Makes the cluster as good as new, if it is not.
+    ///
+    /// # Errors
+    /// If it can't be made so.
+    pub async fn renew(&mut self) -> Result<(), ClusterError> {
+        if self.spent {
+            Access::new(Arc::clone(&self.cluster)).await?.renew().await?;
+            self.spent = false;
+        }
+        Ok(())
     }
 
     /// The cluster.
@@ -286,18 +305,22 @@ where
         self.work = None;
         let spent = self.cluster.take();
         let held = self.held.take();
-        let reused = held.is_some();
-        let fresh = (!reused).then(|| (self.provision)(self.progress.clone()));
+        let fresh = (self.provision)(self.progress.clone());
+        let progress = self.progress.clone();
         let (chooser, omit) = (self.chooser.clone(), self.omit);
         let plan = self.machine.plan().clone();
         let making = async move {
             if let Some(spent) = spent {
                 end(spent.cluster).await?;
             }
-            let held = match (held, fresh) {
-                (Some(held), _) => held,
-                (None, Some(fresh)) => fresh.await?,
-                (None, None) => return Err(ClusterError::new("nobody makes a cluster")),
+            let held = match held {
+                Some(held) => as_new(held, &progress).await?,
+                None => None,
+            };
+            let reused = held.is_some();
+            let held = match held {
+                Some(held) => held,
+                None => fresh.await?,
             };
             let settled = async {
                 let access = Access::new(Arc::clone(&held.cluster)).await?;
@@ -390,6 +413,29 @@ where
             _ => tell(&self.sender, Message::Input(Input::TornDown(Ok(())))),
         }
     }
+}
+
+/// The cluster that another case has left, as good as new; nothing if it can't be made so: it was
+/// ended then.
+async fn as_new(
+    mut held: Held,
+    progress: &mpsc::UnboundedSender<String>,
+) -> Result<Option<Held>, ClusterError> {
+    let was_spent = held.spent;
+    let text = match held.renew().await {
+        Ok(()) if was_spent => {
+            "the kubelets were started anew, and have forgotten what they backed off from"
+        }
+        Ok(()) => return Ok(Some(held)),
+        Err(error) => {
+            // Whoever listened may be gone.
+            let _ = progress.send(format!("another cluster is made: {}", words(&error)));
+            end(held.cluster).await?;
+            return Ok(None);
+        }
+    };
+    let _ = progress.send(text.into());
+    Ok(Some(held))
 }
 
 /// Tells the loop. If it has ended, nobody waits for it.

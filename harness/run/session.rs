@@ -1,8 +1,8 @@
 //! A run of several cases: side by side on clusters of their own, or one after another on one.
 //!
 //! A worker has at most one cluster. It hands it from one case to the next if both need the same
-//! kind, everything was taken back and verified, no fault of the case leaves anything behind, and
-//! then the next one's steady state holds on it.
+//! kind, everything was taken back and verified, what a fault leaves behind could be mended, and then
+//! the next one's steady state holds on it.
 
 use std::io;
 use std::path::PathBuf;
@@ -61,6 +61,9 @@ pub struct Session {
     pub fail_fast: bool,
     /// Whether the last cluster is left standing.
     pub keep: bool,
+    /// The name of a cluster that another process holds and on which all cases run, one after
+    /// another.
+    pub reuse: Option<String>,
     /// Decides which nodes are chosen for a scenario's names.
     pub seed: u64,
     /// The `outage` program, which is also a lab's first process.
@@ -100,6 +103,8 @@ struct Shared<'a> {
     events: &'a mpsc::UnboundedSender<Event>,
     interrupt: &'a CancellationToken,
     kept: Mutex<Option<Arc<dyn Cluster>>>,
+    /// A cluster that another process holds, for the one worker.
+    reused: Mutex<Option<Held>>,
     /// What cases share that change nothing.
     unchanged: Arc<tokio::sync::Mutex<Vec<Unchanged>>>,
 }
@@ -145,7 +150,12 @@ impl Session {
         if workers > 0 && !self.shares() {
             self.provider.room(nodes.unwrap_or(0) * workers).map_err(SessionError::Room)?;
         }
+        let reused = match (&self.reuse, jobs.first()) {
+            (Some(name), Some(first)) => Some(self.take(name, first, &jobs).await?),
+            _ => None,
+        };
         let shared = Shared {
+            reused: Mutex::new(reused),
             queue: Arc::new(Queue::new(jobs, self.repeat.is_none())),
             began,
             supplies,
@@ -235,7 +245,7 @@ impl Session {
     /// Runs one case after another, until none is left.
     async fn work(&self, shared: &Shared<'_>) -> Result<(), SessionError> {
         let mut next = shared.queue.take();
-        let mut held = None;
+        let mut held = shared.reused.lock().unwrap_or_else(PoisonError::into_inner).take();
         while let Some(job) = next {
             if shared.interrupt.is_cancelled() {
                 break;
@@ -254,9 +264,29 @@ impl Session {
                 *kept = Some(Arc::clone(held.cluster()));
                 Ok(())
             }
-            Some(held) => held.cluster().delete().await.map_err(SessionError::End),
+            Some(mut held) => {
+                let renewed = if self.reuse.is_some() { held.renew().await } else { Ok(()) };
+                let left = match renewed {
+                    Ok(()) => held.cluster().leave().await,
+                    Err(_) => held.cluster().delete().await,
+                };
+                left.map_err(SessionError::End)
+            }
             None => Ok(()),
         }
+    }
+
+    /// Takes the cluster of this name, for all cases.
+    async fn take(&self, name: &str, first: &Job, jobs: &[Job]) -> Result<Held, SessionError> {
+        if let Some(other) = jobs.iter().find(|job| !job.options.fit(&first.options)) {
+            let (one, other) = (first.options.clone(), other.options.clone());
+            return Err(SessionError::Different(Box::new([one, other])));
+        }
+        let logs = format!("{LOGS}{}", first.index);
+        let options =
+            ClusterOptions { logs: Some(self.folder.join(&logs)), ..first.options.clone() };
+        let cluster = self.provider.reuse(name, options).await.map_err(SessionError::Reuse)?;
+        Ok(Held::new(cluster, Some(logs)))
     }
 
     /// Runs a case; whether its cluster is handed on is decided when it is over.
@@ -267,6 +297,7 @@ impl Session {
         shared: &Shared<'_>,
     ) -> Result<After, SessionError> {
         let (case, next) = self.case(&job, shared)?;
+        let spends = case.plan.actions.iter().any(|action| fault::spends(&action.fault));
         let logs = format!("{LOGS}{}", job.index);
         let options = ClusterOptions { logs: Some(self.folder.join(&logs)), ..job.options.clone() };
         let provision = move |said: mpsc::UnboundedSender<String>| {
@@ -300,7 +331,10 @@ impl Session {
             shared.queue.stop();
         }
         let next = next.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let held = ended.cluster.filter(|_| !self.shares());
+        let mut held = ended.cluster.filter(|_| !self.shares());
+        if let Some(held) = held.as_mut().filter(|_| spends) {
+            held.spend();
+        }
         Ok(After { held, next })
     }
 
@@ -318,9 +352,9 @@ impl Session {
             named,
             draw: draw(&info),
         });
-        let as_new = !self.fresh && !plan.actions.iter().any(|action| fault::spends(&action.fault));
         let (queue, options, last) = (Arc::clone(&shared.queue), job.options.clone(), self.keep);
         let (fails_fast, shares) = (self.fails_fast(), self.shares());
+        let (reuses, fresh) = (self.reuse.is_some(), self.fresh);
         let next = Arc::new(Mutex::new(None));
         let slot = Arc::clone(&next);
         let keep = Box::new(move |so_far: Verdict| {
@@ -333,7 +367,10 @@ impl Session {
                 Verdict::Fail => !fails_fast,
                 _ => false,
             };
-            if goes_on && as_new {
+            if goes_on && reuses {
+                return true;
+            }
+            if goes_on && !fresh {
                 let fitting = queue.take_fitting(&options);
                 let found = fitting.is_some();
                 *slot.lock().unwrap_or_else(PoisonError::into_inner) = fitting;
@@ -416,6 +453,12 @@ pub enum SessionError {
     /// The machine has no room for the clusters.
     #[error("there is no room for the clusters of this run")]
     Room(#[source] ClusterError),
+    /// A cluster that another process holds can't be used.
+    #[error("the cluster can't be reused")]
+    Reuse(#[source] ClusterError),
+    /// One cluster was given, and more than one would be needed.
+    #[error("one cluster can't serve all these cases: some need {}, others {}", .0[0], .0[1])]
+    Different(Box<[ClusterOptions; 2]>),
     /// A cluster between two cases could not be ended.
     #[error("a cluster could not be ended")]
     End(#[source] ClusterError),

@@ -81,8 +81,18 @@ impl<B: Boot> Server<B> {
         send(self.control.as_raw_fd(), reply, descriptors, MsgFlags::empty())
     }
 
-    /// Serves until the harness's end of the socket closes; the exit code for the process.
+    /// Serves until the harness's end of the socket closes; the exit code for the process. What it
+    /// started and still runs is ended then.
     pub fn run(mut self) -> i32 {
+        let code = self.work();
+        for process in self.children.keys() {
+            // It may be ending by itself.
+            let _ = killpg(Pid::from_raw(*process), Signal::SIGKILL);
+        }
+        code
+    }
+
+    fn work(&mut self) -> i32 {
         loop {
             let mut ready = [
                 PollFd::new(self.control.as_fd(), PollFlags::POLLIN),

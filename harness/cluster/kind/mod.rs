@@ -11,6 +11,7 @@ mod engine;
 mod enter;
 mod node;
 mod reaper;
+mod reuse;
 
 use std::fs::{self, File};
 use std::hash::{BuildHasher, RandomState};
@@ -58,6 +59,15 @@ const ADMIN: &str = "/etc/kubernetes/admin.conf";
 /// A bound for what kind and Kubernetes do by themselves; measured: about 110 s on two cores.
 const PATIENCE: Duration = Duration::from_secs(600);
 
+/// By what a cluster is held.
+#[derive(Debug)]
+enum Hold {
+    /// The lock of a folder of its own.
+    Own(File),
+    /// The mark that it is in use, in the folder of another process.
+    Others(reuse::Used),
+}
+
 /// What makes a kind cluster.
 #[derive(Debug)]
 pub(super) struct Tools {
@@ -75,7 +85,7 @@ pub(super) struct Kind {
     image: String,
     folder: PathBuf,
     /// Held as long as the folder is in use.
-    lock: Mutex<Option<File>>,
+    hold: Mutex<Option<Hold>>,
     nodes: Vec<Arc<dyn Node>>,
     balancer: SocketAddr,
     /// The container of the load balancer, if there is one.
@@ -135,6 +145,25 @@ impl Kind {
         }
         engine::make_network(&name).await?;
         create(tools, &options, folder, say).await?;
+        let image = tools.image.clone();
+        let kind = Self::enter(options, image, folder, Hold::Own(lock)).await?;
+        say(format!("{} nodes entered", kind.nodes.len()));
+        let up = kind.await_kubernetes(say);
+        tokio::time::timeout(PATIENCE, up).await.map_err(|_| {
+            ClusterError::new(format!("Kubernetes was not up within {PATIENCE:?}"))
+        })??;
+        reuse::describe(&kind)?;
+        Ok(kind)
+    }
+
+    /// The cluster of containers that run, with an agent in each node.
+    async fn enter(
+        options: ClusterOptions,
+        image: String,
+        folder: &Path,
+        hold: Hold,
+    ) -> Result<Arc<Self>, ClusterError> {
+        let (name, shared) = (name_of(folder), folder.join(SHARED));
         let (deaths, first_deaths) = broadcast::channel(64);
         let ending = Arc::new(AtomicBool::new(false));
         let common = Common {
@@ -153,7 +182,6 @@ impl Kind {
             }
         });
         let nodes = try_join_all(nodes).await?;
-        say(format!("{} nodes entered", nodes.len()));
         let first = nodes.first().ok_or_else(|| ClusterError::new("a cluster needs a master"))?;
         // kind has a load balancer only where there are several masters.
         let balancer_name = (options.masters > 1).then(|| format!("{name}-external-load-balancer"));
@@ -166,10 +194,10 @@ impl Kind {
         fs::write(&administrator, &kubeconfig.stdout).map_err(|error| {
             ClusterError::caused(format!("write {}", administrator.display()), error)
         })?;
-        let kind = Arc::new(Self {
-            image: tools.image.clone(),
+        Ok(Arc::new(Self {
+            image,
             folder: folder.to_owned(),
-            lock: Mutex::new(Some(lock)),
+            hold: Mutex::new(Some(hold)),
             balancer: SocketAddr::new(balancer, APISERVER_PORT),
             balancer_name,
             kubeconfig: String::from_utf8_lossy(&kubeconfig.stdout).into_owned(),
@@ -179,12 +207,7 @@ impl Kind {
             options,
             deaths,
             ending,
-        });
-        let up = kind.await_kubernetes(say);
-        tokio::time::timeout(PATIENCE, up).await.map_err(|_| {
-            ClusterError::new(format!("Kubernetes was not up within {PATIENCE:?}"))
-        })??;
-        Ok(kind)
+        }))
     }
 
     async fn await_kubernetes(
@@ -237,14 +260,18 @@ impl Kind {
         futures::future::join_all(copies).await;
     }
 
-    async fn end(&self) -> Result<(), ClusterError> {
+    async fn end(&self, as_new: bool) -> Result<(), ClusterError> {
         self.ending.store(true, Ordering::SeqCst);
         if self.folder.exists() {
             self.keep_pod_logs().await;
-            remove(&self.name, &self.folder).await?;
         }
-        self.lock.lock().unwrap_or_else(PoisonError::into_inner).take();
-        Ok(())
+        let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match hold {
+            // Released when everything is gone.
+            Some(Hold::Own(_lock)) => remove(&self.name, &self.folder).await,
+            Some(Hold::Others(used)) if as_new => used.clear(),
+            Some(Hold::Others(_)) | None => Ok(()),
+        }
     }
 }
 
@@ -387,6 +414,10 @@ impl Cluster for Kind {
         "kind"
     }
 
+    fn name(&self) -> String {
+        self.name.clone()
+    }
+
     fn nodes(&self) -> &[Arc<dyn Node>] {
         &self.nodes
     }
@@ -436,7 +467,11 @@ impl Cluster for Kind {
     }
 
     fn delete(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
-        self.end().boxed()
+        self.end(false).boxed()
+    }
+
+    fn leave(&self) -> BoxFuture<'_, Result<(), ClusterError>> {
+        self.end(true).boxed()
     }
 }
 

@@ -36,7 +36,7 @@ use tokio::sync::broadcast;
 use super::agent::wire::{self, NodeSpec};
 use super::agent::{Link, Program};
 use super::logs::last_lines;
-use super::running::LOCK;
+use super::running::{LOCK, name_of};
 use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
 use crate::assets::{Assets, Binary, Cache, Progress};
 use crate::scenario::NodeRef;
@@ -319,6 +319,10 @@ impl Drop for Lab {
 impl Cluster for Lab {
     fn provider(&self) -> &'static str {
         "lab"
+    }
+
+    fn name(&self) -> String {
+        name_of(&self.folder)
     }
 
     fn nodes(&self) -> &[Arc<dyn Node>] {

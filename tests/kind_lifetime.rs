@@ -1,5 +1,6 @@
 //! A kind cluster outlives no harness: however that dies, containers, network and folder go, by the
-//! reaper, by `outage reap` or by the next start. What somebody else made stays.
+//! reaper, by `outage reap` or by the next start. What somebody else made stays. A run takes the
+//! cluster of another process only as good as new.
 
 mod e2e_support;
 
@@ -29,11 +30,12 @@ const STARTING: &str = "kind: Writing configuration";
 
 type Case = fn() -> Result<(), Failure>;
 
-const CASES: [(&str, Case); 4] = [
+const CASES: [(&str, Case); 5] = [
     ("an_interrupted_start_leaves_nothing", interrupted),
     ("a_harness_that_is_killed_while_kind_works_is_reaped", || killed(STARTING)),
     ("a_harness_that_is_killed_later_is_reaped", || killed("up: ")),
     ("one_that_dies_with_its_reaper_is_reaped_by_hand", by_hand),
+    ("runs_reuse_a_cluster_until_one_is_killed", reused),
 ];
 
 fn main() -> ExitCode {
@@ -120,6 +122,83 @@ fn by_hand() -> Result<(), Failure> {
     let said = String::from_utf8_lossy(&output.stdout);
     if !output.status.success() || !said.contains(&format!("removed: kind {}", up.name)) {
         return Err(format!("{}: {said}", output.status).into());
+    }
+    up.left().map_or(Ok(()), |left| Err(left.into()))
+}
+
+/// What is run on a cluster of another process, four times: short, and a kubelet that remembers the
+/// first three would start the apiserver only after 40 s.
+const SCENARIO: &str = "
+apiVersion: outage/v1alpha1
+kind: Scenario
+metadata: {name: killed-apiserver, title: An apiserver is killed}
+spec:
+  cluster: {masters: 1, workers: 0}
+  steadyState:
+  - name: it is ready
+    probe: &ready
+      health: {apiserver: {master: 1}, path: /readyz, is: ok}
+    within: 60s
+  steps:
+  - inject: {name: killed, fault: {kill: {component: kube-apiserver, on: {master: 1}, signal: SIGKILL}}}
+  - detect:
+    - name: it refuses connections
+      probe:
+        health: {apiserver: {master: 1}, path: /readyz, is: refused}
+      within: 30s
+  - revert: {actions: [killed]}
+  - recover:
+    - name: it is ready again
+      probe: *ready
+      within: 30s
+";
+
+fn reused() -> Result<(), Failure> {
+    let mut up = Up::start()?;
+    up.says("up: ")?;
+    let folder = tempfile::tempdir()?;
+    let file = folder.path().join("killed-apiserver.yaml");
+    fs::write(&file, SCENARIO)?;
+    let run = |more: &[&str]| {
+        let mut run = Command::new(env!("CARGO_BIN_EXE_outage"));
+        run.arg("run").arg(&file).args(["--provider", "kind", "--reuse", &up.name]).args(more);
+        run.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        run
+    };
+    let said = |mut run: Command| {
+        let output = run.output()?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok::<_, Failure>((output.status, String::from_utf8_lossy(&said).into_owned()))
+    };
+    for more in [&["--repeat", "3"][..], &[]] {
+        let (status, said) = said(run(more))?;
+        if !status.success() || said.contains("provision     kind: ") {
+            return Err(format!("{more:?}: {status}\n{said}").into());
+        }
+    }
+    let (status, other) = said(run(&["--masters", "3"]))?;
+    if status.success() || !other.contains("is another cluster (Kubernetes ") {
+        return Err(format!("{status}\n{other}").into());
+    }
+    // Killed while the apiserver is gone.
+    let mut killed = run(&[]).spawn()?;
+    let lines = BufReader::new(killed.stdout.take().ok_or("no output")?).lines();
+    let mut lines = lines.map_while(Result::ok);
+    let issued = lines.any(|line| line.contains("killed (kill kube-apiserver on master-1"));
+    kill(Pid::from_raw(i32::try_from(killed.id())?), Signal::SIGKILL)?;
+    killed.wait()?;
+    if !issued {
+        return Err("nothing was injected".into());
+    }
+    let (status, dirty) = said(run(&[]))?;
+    if status.success() || !dirty.contains("is not as it was") {
+        return Err(format!("{status}\n{dirty}").into());
+    }
+    up.is_there()?;
+    up.signal(Signal::SIGINT)?;
+    let status = up.ended()?;
+    if !status.success() {
+        return Err(format!("it ended with {status}").into());
     }
     up.left().map_or(Ok(()), |left| Err(left.into()))
 }
