@@ -1,5 +1,5 @@
 //! Every variant of every built-in scenario on labs as a test case of its own, named
-//! `lab::scenario::variant`; that a verdict can't be had for nothing; and scenarios on kind.
+//! `lab::scenario::variant`, and of some on kind; and that a verdict can't be had for nothing.
 //!
 //! `cargo test --features e2e --test e2e -- lease` runs those whose name contains `lease`.
 //! `OUTAGE_KUBERNETES` chooses another version than the default. What a version skips is shown as
@@ -10,14 +10,14 @@ mod e2e_support;
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
 use outage::assets::{
     Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, Wanted,
 };
 use outage::cluster::{Provider, Supplies};
-use outage::event::{Event, Outcome, Phase, Verdict};
+use outage::event::{Event, Outcome, Phase, Verdict, What};
 use outage::report;
 use outage::run::{Chosen, Omit, Past, Plan, Session, numbers, skipped};
 use outage::scenario::{Addon, BUILTIN, Builtin, Timing, load};
@@ -25,56 +25,94 @@ use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
     let mut arguments = Arguments::from_args();
-    // Each case has a cluster of its own, of three masters and a worker; most of its time it waits.
+    // A suite has one cluster at a time, of three masters and a worker; most of its time it waits.
     let side_by_side = if Provider::default().room(8).is_ok() { 2 } else { 1 };
     arguments.test_threads.get_or_insert(side_by_side);
-    // The longest first.
-    let mut trials = kind_trials();
+    let mut labs = suite(Provider::Lab, |_| true, &arguments).into_iter();
+    let mut kind = suite(Provider::Kind, |name| ON_KIND.contains(&name), &arguments).into_iter();
+    // The first trial of a suite takes as long as the suite: they come first, the longest before.
+    let mut trials: Vec<Trial> = labs.next().into_iter().chain(kind.next()).collect();
     trials.push(Trial::test("lab::with_only_their_proofs_each_detection_fails", each_fails));
     trials.push(Trial::test("lab::without_injections_all_are_inconclusive", all_inconclusive));
-    trials.extend(BUILTIN.iter().flat_map(lab_trials));
+    trials.extend(kind.chain(labs));
     libtest_mimic::run(&arguments, trials).exit_code()
 }
 
 /// What is shown on kind each time; `outage run --provider kind` runs all, in forty minutes.
 const ON_KIND: [&str; 1] = ["stopped-apiserver"];
 
-/// A trial a scenario: some of its variants share a cluster.
-fn kind_trials() -> Vec<Trial> {
-    if let Some(why) = e2e_support::lacks(Provider::Kind) {
-        return vec![e2e_support::skip("kind".into(), why)];
-    }
-    let kubernetes = kubernetes().expect("OUTAGE_KUBERNETES is a version");
-    let shown = BUILTIN.iter().map(chosen).filter(|c| ON_KIND.contains(&&*c.scenario.name));
-    let trials = shown.map(|chosen| {
-        let name = format!("kind::{}", chosen.scenario.name);
-        if let Some(reason) = skipped(&chosen.scenario, kubernetes) {
-            return e2e_support::skip(name, reason);
-        }
-        let variants = (0..chosen.scenario.variants.len()).collect();
-        let chosen = Chosen { variants, ..chosen };
-        Trial::test(name, move || {
-            all(Provider::Kind, vec![chosen], Omit::Nothing, Verdict::Pass).map(drop)
-        })
-    });
-    trials.collect()
+/// Variants of built-in scenarios that pass, run one after another: a cluster serves all that need
+/// the same.
+struct Suite {
+    provider: Provider,
+    chosen: Vec<Chosen>,
+    events: OnceLock<Result<Vec<Event>, String>>,
 }
 
-fn lab_trials(builtin: &'static Builtin) -> Vec<Trial> {
-    let chosen = chosen(builtin);
-    let name = &chosen.scenario.name;
+/// A trial for each variant of the scenarios that are wanted; those that the arguments choose are a
+/// suite.
+fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Arguments) -> Vec<Trial> {
+    let prefix = provider.name();
+    if let Some(why) = e2e_support::lacks(provider) {
+        return vec![e2e_support::skip(prefix.into(), why)];
+    }
     let kubernetes = kubernetes().expect("OUTAGE_KUBERNETES is a version");
-    if let Some(reason) = skipped(&chosen.scenario, kubernetes) {
-        return vec![e2e_support::skip(format!("lab::{name}"), reason)];
+    let (mut skips, mut all) = (Vec::new(), Vec::new());
+    for chosen in BUILTIN.iter().map(chosen).filter(|chosen| wanted(&chosen.scenario.name)) {
+        match skipped(&chosen.scenario, kubernetes) {
+            Some(reason) => {
+                let name = format!("{prefix}::{}", chosen.scenario.name);
+                skips.push(e2e_support::skip(name, reason));
+            }
+            None => all.push(chosen),
+        }
     }
-    let mut trials = Vec::new();
-    for (at, variant) in chosen.scenario.variants.iter().enumerate() {
-        let (case, name) = (only(&chosen, at), format!("lab::{name}::{variant}"));
-        trials.push(Trial::test(name, move || {
-            all(Provider::Lab, vec![case], Omit::Nothing, Verdict::Pass).map(drop)
-        }));
+    let name = |chosen: &Chosen, variant: usize| {
+        format!("{prefix}::{}::{}", chosen.scenario.name, chosen.scenario.variants[variant])
+    };
+    for chosen in &mut all {
+        let runs = |variant: &usize| {
+            !arguments.is_filtered_out(&Trial::test(name(chosen, *variant), || Ok(())))
+        };
+        chosen.variants = (0..chosen.scenario.variants.len()).filter(runs).collect();
     }
-    trials
+    let suite = Suite { provider, chosen: all, events: OnceLock::new() };
+    let suite = Arc::new(suite);
+    let cases = suite.chosen.iter().flat_map(|chosen| {
+        let suite = &suite;
+        chosen.variants.iter().map(move |variant| {
+            let (suite, scenario) = (Arc::clone(suite), chosen.scenario.name.clone());
+            let variant_name = chosen.scenario.variants[*variant].clone();
+            Trial::test(name(chosen, *variant), move || suite.passed(&scenario, &variant_name))
+        })
+    });
+    cases.chain(skips).collect()
+}
+
+impl Suite {
+    /// The first who asks runs all of it.
+    fn passed(&self, scenario: &str, variant: &str) -> Result<(), Failed> {
+        let carry_out = || -> Result<Vec<Event>, Failed> {
+            let run = run(self.provider, self.chosen.clone(), Omit::Nothing);
+            tokio::runtime::Runtime::new()?.block_on(run)
+        };
+        let events = self.events.get_or_init(|| {
+            carry_out().map_err(|failed| failed.message().unwrap_or("it failed").to_owned())
+        });
+        let events = events.as_ref().map_err(Clone::clone)?;
+        let cases = report::cases(events);
+        let of_it = cases.iter().find(|case| {
+            let info = case.info.as_ref();
+            info.is_some_and(|info| info.scenario == scenario && info.variant == variant)
+        });
+        let case = of_it.ok_or("it was not begun")?;
+        if case.verdict == Some(Verdict::Pass) {
+            return Ok(());
+        }
+        let own: Vec<Event> =
+            events.iter().filter(|event| event.case == case.index).cloned().collect();
+        Err(report::text(&own, None, false).into())
+    }
 }
 
 /// Nothing is injected, and still each fault is looked for: one variant of a scenario shows that its
@@ -82,7 +120,7 @@ fn lab_trials(builtin: &'static Builtin) -> Vec<Trial> {
 fn all_inconclusive() -> Result<(), Failed> {
     let last = |chosen: &Chosen| vec![chosen.scenario.variants.len() - 1];
     let chosen = run_here()?.into_iter().map(|c| Chosen { variants: last(&c), ..c }).collect();
-    all(Provider::Lab, chosen, Omit::Injection, Verdict::Inconclusive).map(drop)
+    all(chosen, Omit::Injection, Verdict::Inconclusive).map(drop)
 }
 
 /// Nothing is injected, and the proof is said to be there: each detection expectation must fail by
@@ -103,7 +141,7 @@ fn each_fails() -> Result<(), Failed> {
         }
         all_chosen.push(Chosen { variants, ..chosen });
     }
-    let events = all(Provider::Lab, all_chosen, Omit::InjectionAndProof, Verdict::Fail)?;
+    let events = all(all_chosen, Omit::InjectionAndProof, Verdict::Fail)?;
     let mut holding = Vec::new();
     for case in report::cases(&events) {
         let info = case.info.as_ref().ok_or("a case without its name")?;
@@ -135,10 +173,6 @@ fn chosen(builtin: &Builtin) -> Chosen {
     let scenario = load(builtin.path, builtin.text.as_bytes()).expect("a built-in scenario");
     let (file, text) = (builtin.path.to_owned(), builtin.text.as_bytes().into());
     Chosen { scenario, file, text, sha256: String::new(), variants: vec![] }
-}
-
-fn only(chosen: &Chosen, variant: usize) -> Chosen {
-    Chosen { variants: vec![variant], ..chosen.clone() }
 }
 
 /// The names of a variant's detection expectations: those that must fail without their fault, and
@@ -173,16 +207,11 @@ fn enough(chosen: &Chosen, kubernetes: KubernetesVersion) -> Vec<(usize, BTreeSe
     variants
 }
 
-/// Runs the variants, one after another if something is injected; each must have this verdict.
-fn all(
-    provider: Provider,
-    chosen: Vec<Chosen>,
-    omit: Omit,
-    wanted: Verdict,
-) -> Result<Vec<Event>, Failed> {
+/// Runs the variants on labs, with something left out; each must have this verdict.
+fn all(chosen: Vec<Chosen>, omit: Omit, wanted: Verdict) -> Result<Vec<Event>, Failed> {
     let runtime = tokio::runtime::Runtime::new()?;
     let variants: usize = chosen.iter().map(|chosen| chosen.variants.len()).sum();
-    let events = runtime.block_on(run(provider, chosen, omit))?;
+    let events = runtime.block_on(run(Provider::Lab, chosen, omit))?;
     let cases = report::cases(&events);
     if cases.len() == variants && cases.iter().all(|case| case.verdict == Some(wanted)) {
         return Ok(events);
@@ -210,13 +239,24 @@ async fn run(provider: Provider, chosen: Vec<Chosen>, omit: Omit) -> Result<Vec<
         past: Past::default(),
         omit,
     };
-    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel();
+    let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<Event>();
+    let collected = tokio::spawn(async move {
+        let mut events: Vec<Event> = Vec::new();
+        while let Some(event) = receiver.recv().await {
+            match &event.what {
+                What::CaseStarted(info) => {
+                    eprintln!("{}: {}/{} begins", info.provider, info.scenario, info.variant);
+                }
+                What::CaseEnded { verdict, .. } => eprintln!("{}: {verdict}", provider.name()),
+                _ => {}
+            }
+            events.push(event);
+        }
+        events
+    });
     session.run(&supplies, &sender, &CancellationToken::new()).await?;
     drop(sender);
-    let mut events = Vec::new();
-    while let Some(event) = receiver.recv().await {
-        events.push(event);
-    }
+    let events = collected.await?;
     if report::exit_code(&events, true) != 0 && omit == Omit::Nothing {
         println!("events and logs: {}", folder.keep().display());
     }
