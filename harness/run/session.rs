@@ -72,8 +72,8 @@ pub struct Session {
     pub folder: PathBuf,
     /// What the folder holds of an earlier run, which this one goes on with.
     pub past: Past,
-    /// For tests alone: what is left out of each case. Cases that change nothing share a cluster of
-    /// each kind at the same time.
+    /// For tests alone: what is left out of each case. Cases that change nothing share a cluster at
+    /// the same time, one kind of cluster after another.
     pub omit: Omit,
 }
 
@@ -106,13 +106,7 @@ struct Shared<'a> {
     /// A cluster that another process holds, for the one worker.
     reused: Mutex<Option<Held>>,
     /// What cases share that change nothing.
-    unchanged: Arc<tokio::sync::Mutex<Vec<Unchanged>>>,
-}
-
-/// A cluster that was made for these options, and is as it was then.
-struct Unchanged {
-    options: ClusterOptions,
-    cluster: Arc<dyn Cluster>,
+    unchanged: Arc<tokio::sync::Mutex<Option<Arc<dyn Cluster>>>>,
 }
 
 /// Why a scenario is not run on a version of Kubernetes, if it is not.
@@ -145,18 +139,18 @@ impl Session {
         for job in &jobs {
             self.plan(job)?;
         }
-        let workers = self.jobs.min(jobs.len());
-        let nodes = jobs.iter().map(|job| job.options.masters + job.options.workers).max();
-        if workers > 0 && !self.shares() {
-            self.provider.room(nodes.unwrap_or(0) * workers).map_err(SessionError::Room)?;
+        let sizes = jobs.iter().map(|job| job.options.masters + job.options.workers);
+        if let Some(nodes) = sizes.max() {
+            let clusters = if self.shares() { 1 } else { self.jobs.min(jobs.len()) };
+            self.provider.room(nodes * clusters).map_err(SessionError::Room)?;
         }
         let reused = match (&self.reuse, jobs.first()) {
             (Some(name), Some(first)) => Some(self.take(name, first, &jobs).await?),
             _ => None,
         };
-        let shared = Shared {
+        let mut shared = Shared {
             reused: Mutex::new(reused),
-            queue: Arc::new(Queue::new(jobs, self.repeat.is_none())),
+            queue: Arc::new(Queue::new(vec![], false)),
             began,
             supplies,
             events,
@@ -164,13 +158,32 @@ impl Session {
             kept: Mutex::default(),
             unchanged: Arc::default(),
         };
-        // Each is waited for: a case that is dropped leaves its reverts undone.
-        let ended = join_all((0..workers).map(|_| self.work(&shared))).await;
-        for Unchanged { cluster, .. } in shared.unchanged.lock().await.drain(..) {
-            cluster.delete().await.map_err(SessionError::End)?;
+        for jobs in self.at_once(jobs) {
+            let workers = self.jobs.min(jobs.len());
+            shared.queue = Arc::new(Queue::new(jobs, self.repeat.is_none()));
+            // Each is waited for: a case that is dropped leaves its reverts undone.
+            let ended = join_all((0..workers).map(|_| self.work(&shared))).await;
+            if let Some(cluster) = shared.unchanged.lock().await.take() {
+                cluster.delete().await.map_err(SessionError::End)?;
+            }
+            ended.into_iter().collect::<Result<Vec<()>, _>>()?;
         }
-        ended.into_iter().collect::<Result<Vec<()>, _>>()?;
         Ok(shared.kept.into_inner().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Cases that are worked off before others: those that share a cluster, if any do.
+    fn at_once(&self, jobs: Vec<Job>) -> Vec<Vec<Job>> {
+        if !self.shares() {
+            return vec![jobs];
+        }
+        let mut groups: Vec<Vec<Job>> = Vec::new();
+        for job in jobs {
+            match groups.iter_mut().find(|group| group[0].options.fit(&job.options)) {
+                Some(group) => group.push(job),
+                None => groups.push(vec![job]),
+            }
+        }
+        groups
     }
 
     /// Whether any case is to be carried out, so that a cluster is needed.
@@ -313,12 +326,12 @@ impl Session {
                     return Ok(Held::new(cluster, Some(logs)));
                 };
                 let mut unchanged = unchanged.lock().await;
-                if let Some(found) = unchanged.iter().find(|made| made.options.fit(&options)) {
-                    return Ok(Held::new(Arc::clone(&found.cluster), None));
+                if let Some(found) = &*unchanged {
+                    return Ok(Held::new(Arc::clone(found), None));
                 }
-                let (progress, of) = (Progress::silent(), options.clone());
-                let cluster = provider.create(&supplies, of, &progress, &say).await?;
-                unchanged.push(Unchanged { options, cluster: Arc::clone(&cluster) });
+                let cluster =
+                    provider.create(&supplies, options, &Progress::silent(), &say).await?;
+                *unchanged = Some(Arc::clone(&cluster));
                 Ok(Held::new(cluster, Some(logs)))
             }
         };
