@@ -182,7 +182,7 @@ fn reused() -> Result<(), Failure> {
     }
     // Killed while the apiserver is gone.
     let mut killed = run(&[]).spawn()?;
-    let lines = BufReader::new(killed.stdout.take().ok_or("no output")?).lines();
+    let lines = BufReader::new(killed.stderr.take().ok_or("no output")?).lines();
     let mut lines = lines.map_while(Result::ok);
     let issued = lines.any(|line| line.contains("killed (kill kube-apiserver on master-1"));
     kill(Pid::from_raw(i32::try_from(killed.id())?), Signal::SIGKILL)?;

@@ -96,6 +96,8 @@ impl Kind {
         // Agents must be of this program; those of the other process keep the file that they were
         // started from.
         let (program, new) = (folder.join(SHARED).join(PROGRAM), folder.join(SHARED).join("new"));
+        // A rename to another name of the same file leaves both.
+        let _ = fs::remove_file(&new);
         let linked = fs::hard_link(&options.program, &new)
             .or_else(|_| fs::copy(&options.program, &new).map(drop))
             .and_then(|()| fs::rename(&new, &program));
