@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use futures::{FutureExt, StreamExt};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::{Api, DynamicObject, ListParams};
 use kube::runtime::watcher::{self, Event};
 use kube::runtime::{WatchStreamExt, watcher as watch};
@@ -120,6 +121,8 @@ struct Judge<'a> {
     expression: Expression,
     /// From `master-1`, and from the scenario's names, to the node's name in Kubernetes.
     nodes: Value,
+    /// When the observation began, as Kubernetes writes times: such texts are in the order of time.
+    since: Value,
 }
 
 impl<'a> Judge<'a> {
@@ -128,7 +131,9 @@ impl<'a> Judge<'a> {
             .map_err(|why| ClusterError::new(format!("the expression {}: {why}", probe.cel)))?;
         let nodes = access.cluster().nodes().iter();
         let names = nodes.map(|node| (node.id(), json!(node.name()))).collect();
-        Ok(Self { probe, expression, nodes: called(&probe.named, &names) })
+        // Nodes have the clock of this machine.
+        let since = json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
+        Ok(Self { probe, expression, nodes: called(&probe.named, &names), since })
     }
 
     fn observe(&self, known: &Known) -> Observation {
@@ -137,7 +142,7 @@ impl<'a> Judge<'a> {
             Some(_) => ("object", objects.next().unwrap_or_default()),
             None => ("objects", objects.collect()),
         };
-        let names = [(name, &subject), ("nodes", &self.nodes)];
+        let names = [(name, &subject), ("nodes", &self.nodes), ("since", &self.since)];
         let seen = match (&self.probe.name, known.is_empty()) {
             (Some(name), true) => format!("there is no {} {name}", self.probe.kind),
             (Some(_), false) => self.expression.shown(&names).join(", "),
@@ -198,7 +203,9 @@ mod tests {
             through: NodeRef::Master(1),
         };
         let expression = Expression::new(cel).unwrap();
-        let judge = Judge { probe: &probe, expression, nodes: json!({"master-1": "kind-a"}) };
+        let nodes = json!({"master-1": "kind-a"});
+        let since = json!("2026-11-21T09:59:59Z");
+        let judge = Judge { probe: &probe, expression, nodes, since };
         judge.observe(&known(objects))
     }
 
@@ -209,6 +216,14 @@ mod tests {
             [("lost".to_owned(), NodeRef::Master(2)), ("gone".to_owned(), NodeRef::Worker(1))];
         let called = called(&own.into(), &names);
         assert_eq!(called, json!({"master-1": "kind-1", "master-2": "kind-2", "lost": "kind-2"}));
+    }
+
+    #[test]
+    fn what_happened_since_is_told_from_what_was_before() {
+        let cel = "object.spec.renewTime >= since";
+        let renewed = |at: &str| object("a", 1, &json!({"renewTime": at}));
+        assert!(!observe(Some("a"), cel, &[renewed("2026-11-21T09:59:58Z")]).holds);
+        assert!(observe(Some("a"), cel, &[renewed("2026-11-21T10:00:00Z")]).holds);
     }
 
     #[test]

@@ -108,23 +108,28 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
         }
     };
     let subject = if one { "object" } else { "objects" };
-    let known = [subject, "nodes"];
+    let known = [subject, "nodes", "since"];
     if let Some(unknown) = compiled.free().iter().find(|name| !known.contains(&name.as_str())) {
         let why = match (unknown.as_str(), one) {
             ("objects", true) => "; with `name` there is one `object`",
             ("object", false) => "; without `name` there are several `objects`",
             _ => "",
         };
-        let help = format!("allowed: `{subject}`, and `nodes`, such as `nodes[\"master-1\"]`{why}");
+        let help = format!(
+            "allowed: `{subject}`; `nodes`, such as `nodes[\"master-1\"]`; `since`, the time from which \
+             it is observed{why}"
+        );
         return reader.wrong(node, format!("the expression knows no `{unknown}`"), help);
     }
     if !compiled.free().contains(subject) {
         let message = format!("the expression does not speak of `{subject}`");
         return reader.wrong(node, message, format!("write a condition on `{subject}`"));
     }
-    let (nothing, none, nodes) = (json!(null), json!([]), json!({}));
+    let (nothing, none, nodes, since) = (json!(null), json!([]), json!({}), json!(""));
     let subject = (subject, if one { &nothing } else { &none });
-    if let Some(function) = compiled.unknown_function(&[subject, ("nodes", &nodes)]) {
+    if let Some(function) =
+        compiled.unknown_function(&[subject, ("nodes", &nodes), ("since", &since)])
+    {
         let help = "see https://github.com/google/cel-spec/blob/master/doc/langdef.md#list-of-standard-definitions";
         return reader.wrong(node, format!("CEL has no function `{function}`"), help);
     }
