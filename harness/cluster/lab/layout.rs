@@ -44,6 +44,8 @@ pub(super) mod network {
     const NOBODY: Ipv4Addr = Ipv4Addr::new(10, 77, 255, 254);
     /// The load balancer before the apiservers.
     pub const LOAD_BALANCER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 2);
+    /// The hardware address behind both.
+    pub const HARDWARE: &str = "02:00:0a:4d:ff:00";
     /// The addresses of all pods.
     pub const PODS: &str = "10.244.0.0/16";
     /// The virtual addresses of Services.
@@ -66,11 +68,14 @@ pub(super) mod network {
         format!("10.244.{number}.0/24")
     }
 
-    /// `ip -batch` lines that make the bridge.
+    /// `ip -batch` lines that make the bridge. Without a hardware address of its own it would have
+    /// the lowest of its cables', and another one when that cable goes: nodes would send what is
+    /// for the load balancer to the old one, for up to a minute, as Linux keeps what it knows of
+    /// its neighbours (`br_stp_recalculate_bridge_id` in `net/bridge/br_stp_if.c`).
     pub fn control_batch() -> String {
         format!(
             "link set lo up\n\
-             link add br0 type bridge\n\
+             link add br0 address {HARDWARE} type bridge\n\
              addr add {GATEWAY}/16 dev br0\n\
              addr add {LOAD_BALANCER}/16 dev br0\n\
              link set br0 up\n\
