@@ -7,7 +7,7 @@ mod scenario_support;
 use std::fmt::Write as _;
 
 use outage::run::explain;
-use outage::scenario::{Fault, NodeRef, Step, choices, load, load_with, named_in};
+use outage::scenario::{Fault, Leaders, Led, NodeRef, Step, choices, load, load_with, named_in};
 use scenario_support::{broken, said};
 
 #[test]
@@ -77,7 +77,7 @@ fn a_scenario_is_told_step_by_step() {
 fn named_nodes_are_read_as_the_nodes_that_were_chosen() {
     let text = naming("{lost: {leads: etcd}, peer: {any: masters, not: lost}}", "{node: peer}");
     let scenario = load("my.yaml", text.as_bytes()).unwrap();
-    let all = choices(&scenario.nodes, 3, 1, None);
+    let all = choices(&scenario.nodes, 3, 1, &Leaders::new());
     assert_eq!(all.len(), 6);
     for nodes in all {
         let peer = nodes["peer"];
@@ -99,8 +99,8 @@ fn a_name_may_be_another_node_in_each_variant() {
          peer: {any: masters, not: lost}}",
     );
     let scenario = load("my.yaml", text.as_bytes()).unwrap();
-    let leader = Some(NodeRef::Master(2));
-    let of = |variant| choices(&named_in(&scenario.nodes, variant), 3, 1, leader);
+    let leaders = Leaders::from([(Led::Etcd, NodeRef::Master(2))]);
+    let of = |variant| choices(&named_in(&scenario.nodes, variant), 3, 1, &leaders);
     let lost = |variant| of(variant).iter().map(|nodes| nodes["lost"]).collect::<Vec<_>>();
     assert_eq!(lost("a"), [NodeRef::Master(2); 2]);
     assert_eq!(lost("b"), [1, 1, 3, 3].map(NodeRef::Master));

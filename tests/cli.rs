@@ -93,3 +93,88 @@ fn a_report_of_nothing_is_bad_usage() {
     let (code, _, err) = outage(folder.path(), &["report", "."], None);
     assert_eq!((code, err.as_str()), (2, "outage: there are no events in .\n"));
 }
+
+#[test]
+fn a_scenario_goes_before_a_field_in_what_is_explained() {
+    let folder = folder();
+    let explain = |what: &str| outage(folder.path(), &["explain", what], None);
+    assert!(explain("stopped-apiserver").1.starts_with("stopped-apiserver: A stopped apiserver"));
+    let (code, out, _) = explain("traffic");
+    assert_eq!(code, 0);
+    assert!(out.starts_with("spec.steps.inject.fault.traffic: a map\n"), "{out}");
+    let (code, out, _) = explain("on");
+    assert_eq!(code, 0);
+    assert!(out.contains("\n  spec.steps.inject.fault.stop.on\n      On which masters"), "{out}");
+    // A file that is there is a scenario, whatever its name.
+    std::fs::rename(folder.path().join("old.yaml"), folder.path().join("spec.cluster")).unwrap();
+    assert!(explain("spec.cluster").1.starts_with("old: "));
+    for (wrong, said) in [
+        (
+            "spec.cluster.setings",
+            "scenarios have no field `spec.cluster.setings`; did you mean `spec.cluster.settings`?",
+        ),
+        (
+            "stoped-apiserver",
+            "no built-in scenario is called `stoped-apiserver`; did you mean `stopped-apiserver`?",
+        ),
+        ("none.yaml", "can't read none.yaml: "),
+        (
+            "zzzzzz",
+            "no built-in scenario and no field is called `zzzzzz`; see `outage list` and `outage explain spec`",
+        ),
+    ] {
+        let (code, out, err) = explain(wrong);
+        assert_eq!((code, out.as_str()), (2, ""));
+        assert!(err.starts_with(&format!("outage: {said}")), "{err}");
+    }
+    let variant = ["explain", "traffic", "--variant", "a"];
+    assert_eq!(outage(folder.path(), &variant, None).0, 2);
+}
+
+#[test]
+fn a_new_scenario_is_valid_and_overwrites_nothing() {
+    let folder = folder();
+    let new = |arguments: &[&str]| outage(folder.path(), &[&["new"], arguments].concat(), None);
+    let (code, out, err) = new(&["my-incident"]);
+    assert_eq!((code, err.as_str()), (0, ""));
+    let commands: Vec<_> = out.lines().filter_map(|line| line.strip_prefix("  outage ")).collect();
+    assert_eq!(commands.len(), 3, "{out}");
+    for (command, name) in commands.iter().zip(["validate", "explain", "run"]) {
+        assert!(command.starts_with(&format!("{name} ./my-incident.yaml ")), "{command}");
+    }
+    for command in ["validate", "explain"] {
+        assert_eq!(outage(folder.path(), &[command, "./my-incident.yaml"], None).0, 0);
+    }
+    let path = folder.path().join("my-incident.yaml");
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.starts_with("# yaml-language-server: $schema=scenario.schema.json\n"));
+    std::fs::write(&path, "mine").unwrap();
+    let (code, _, err) = new(&["my-incident"]);
+    assert_eq!(code, 2);
+    assert!(err.contains("./my-incident.yaml is there already"), "{err}");
+    assert_eq!(std::fs::read_to_string(&path).unwrap(), "mine");
+
+    let (code, out, _) = new(&["other", "--output", "an other"]);
+    assert_eq!(code, 0);
+    assert!(out.contains("outage run './an other' "), "{out}");
+    for name in ["My Incident", "../a", "stopped-apiserver", ""] {
+        let (code, _, err) = new(&[name]);
+        assert_eq!(code, 2, "{err}");
+    }
+    assert_eq!(new(&["a", "--output", "none/a.yaml"]).0, 1);
+    assert!(!folder.path().join("stopped-apiserver.yaml").exists());
+}
+
+#[test]
+fn the_schema_and_completions_are_printed() {
+    let folder = folder();
+    let (code, out, _) = outage(folder.path(), &["schema"], None);
+    assert_eq!((code, out), (0, outage::scenario::reference::schema()));
+    for shell in ["bash", "zsh", "fish", "elvish", "powershell"] {
+        let (code, out, _) = outage(folder.path(), &["completion", shell], None);
+        assert_eq!(code, 0);
+        assert!(out.contains("validate"), "{shell}");
+        assert_eq!(out.contains("restart-behind-a-blackhole"), shell == "bash");
+    }
+    assert_eq!(outage(folder.path(), &["completion", "tcsh"], None).0, 2);
+}

@@ -3,7 +3,8 @@
 //!
 //! `cargo test --features e2e --test e2e -- lease` runs those whose name contains `lease`.
 //! `OUTAGE_KUBERNETES` chooses another version than the default. What a version skips is shown as
-//! ignored; with `OUTAGE_DENY_SKIPS` it fails.
+//! ignored; with `OUTAGE_DENY_SKIPS` it fails. Variants that take minutes and show little that
+//! others don't are ignored, too; `--include-ignored` runs them.
 
 mod e2e_support;
 
@@ -13,9 +14,7 @@ use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use outage::assets::{
-    Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, Wanted,
-};
+use outage::assets::{Cache, Fetcher, KubernetesVersion, Progress, Sources, Wanted};
 use outage::cluster::{Provider, Supplies};
 use outage::event::{Event, Outcome, Phase, Verdict, What};
 use outage::report;
@@ -32,10 +31,29 @@ fn main() -> ExitCode {
     let mut kind = suite(Provider::Kind, |name| ON_KIND.contains(&name), &arguments).into_iter();
     // The first trial of a suite takes as long as the suite: they come first, the longest before.
     let mut trials: Vec<Trial> = labs.next().into_iter().chain(kind.next()).collect();
+    let long = runs_long(&arguments);
+    let each_fails = move || each_fails(long);
     trials.push(Trial::test("lab::with_only_their_proofs_each_detection_fails", each_fails));
     trials.push(Trial::test("lab::without_injections_all_are_inconclusive", all_inconclusive));
     trials.extend(kind.chain(labs));
     libtest_mimic::run(&arguments, trials).exit_code()
+}
+
+/// Variants that are run only if they are asked for.
+const LONG: [(&str, &str); 5] = [
+    ("bad-front-proxy-certificate", "mismatched-key"),
+    ("bad-front-proxy-certificate", "names-emptied"),
+    ("bad-front-proxy-certificate", "none"),
+    ("metrics-server-unreachable", "all-rejected"),
+    ("metrics-server-unreachable", "no-kube-proxy"),
+];
+
+fn is_long(chosen: &Chosen, variant: usize) -> bool {
+    LONG.contains(&(&chosen.scenario.name, &chosen.scenario.variants[variant]))
+}
+
+fn runs_long(arguments: &Arguments) -> bool {
+    arguments.include_ignored || arguments.ignored
 }
 
 /// What is shown on kind each time; `outage run --provider kind` runs all, in forty minutes.
@@ -71,19 +89,28 @@ fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Argument
         format!("{prefix}::{}::{}", chosen.scenario.name, chosen.scenario.variants[variant])
     };
     for chosen in &mut all {
-        let runs = |variant: &usize| {
-            !arguments.is_filtered_out(&Trial::test(name(chosen, *variant), || Ok(())))
+        let trial = |variant: usize| {
+            let trial = Trial::test(name(chosen, variant), || Ok(()));
+            trial.with_ignored_flag(is_long(chosen, variant))
         };
-        chosen.variants = (0..chosen.scenario.variants.len()).filter(runs).collect();
+        let chosen_ones = (0..chosen.scenario.variants.len())
+            .filter(|variant| !arguments.is_filtered_out(&trial(*variant)));
+        chosen.variants = chosen_ones.collect();
     }
-    let suite = Suite { provider, chosen: all, events: OnceLock::new() };
-    let suite = Arc::new(suite);
-    let cases = suite.chosen.iter().flat_map(|chosen| {
+    let listed = all.clone();
+    for chosen in all.iter_mut().filter(|_| !runs_long(arguments)) {
+        let long: Vec<_> =
+            chosen.variants.iter().copied().filter(|v| is_long(chosen, *v)).collect();
+        chosen.variants.retain(|variant| !long.contains(variant));
+    }
+    let suite = Arc::new(Suite { provider, chosen: all, events: OnceLock::new() });
+    let cases = listed.iter().flat_map(|chosen| {
         let suite = &suite;
         chosen.variants.iter().map(move |variant| {
             let (suite, scenario) = (Arc::clone(suite), chosen.scenario.name.clone());
             let variant_name = chosen.scenario.variants[*variant].clone();
-            Trial::test(name(chosen, *variant), move || suite.passed(&scenario, &variant_name))
+            let passed = move || suite.passed(&scenario, &variant_name);
+            Trial::test(name(chosen, *variant), passed).with_ignored_flag(is_long(chosen, *variant))
         })
     });
     cases.chain(skips).collect()
@@ -125,13 +152,13 @@ fn all_inconclusive() -> Result<(), Failed> {
 
 /// Nothing is injected, and the proof is said to be there: each detection expectation must fail by
 /// itself.
-fn each_fails() -> Result<(), Failed> {
+fn each_fails(long: bool) -> Result<(), Failed> {
     let kubernetes = kubernetes()?;
     let mut expected = BTreeMap::new();
     let mut all_chosen = Vec::new();
     for chosen in run_here()? {
         let mut variants = Vec::new();
-        for (at, names) in enough(&chosen, kubernetes) {
+        for (at, names) in enough(&chosen, kubernetes, long) {
             for name in &detection(&chosen, at, kubernetes)[1] {
                 println!("excepted, as it must hold throughout: {}: {name}", chosen.scenario.name);
             }
@@ -192,12 +219,16 @@ fn detection(
     names
 }
 
-/// Variants that have every detection expectation of the scenario among them, each with those that
-/// no variant before it has.
-fn enough(chosen: &Chosen, kubernetes: KubernetesVersion) -> Vec<(usize, BTreeSet<String>)> {
+/// Variants that have every detection expectation of the scenario's variants among them, each with
+/// those that no variant before it has; the long ones only if they are wanted.
+fn enough(
+    chosen: &Chosen,
+    kubernetes: KubernetesVersion,
+    long: bool,
+) -> Vec<(usize, BTreeSet<String>)> {
     let mut shown = BTreeSet::new();
     let mut variants = Vec::new();
-    for variant in 0..chosen.scenario.variants.len() {
+    for variant in (0..chosen.scenario.variants.len()).filter(|v| long || !is_long(chosen, *v)) {
         let [within, _] = detection(chosen, variant, kubernetes);
         if within.iter().any(|name| !shown.contains(name)) {
             shown.extend(within.iter().cloned());
@@ -265,8 +296,7 @@ async fn run(provider: Provider, chosen: Vec<Chosen>, omit: Omit) -> Result<Vec<
 }
 
 fn kubernetes() -> Result<KubernetesVersion, Failed> {
-    let version = std::env::var("OUTAGE_KUBERNETES");
-    Ok(version.as_deref().unwrap_or(DEFAULT_KUBERNETES).parse()?)
+    Ok(e2e_support::kubernetes().parse()?)
 }
 
 async fn supplies(provider: Provider) -> Result<Arc<Supplies>, Failed> {

@@ -93,8 +93,9 @@ fn interrupted() -> Result<(), Failure> {
     if status.code() != Some(130) {
         return Err(format!("it ended with {status}").into());
     }
-    // In order means: before it ends.
-    up.left().map_or(Ok(()), |left| Err(left.into()))
+    // In order means: before it ends. Its reaper learns of it from its end.
+    up.left().map_or(Ok(()), Err)?;
+    up.is_gone()
 }
 
 fn killed(at: &str) -> Result<(), Failure> {
@@ -280,7 +281,6 @@ impl Up {
             let filter = format!("name=^{}$", self.name);
             left.extend(words(&docker(&["network", "ls", "--quiet", "--filter", &filter])?));
             left.extend(clusters()?.into_iter().filter(|name| *name == self.name));
-            left.extend(reapers(&self.name).iter().map(ToString::to_string));
             Ok(left)
         };
         match look() {
@@ -291,7 +291,15 @@ impl Up {
     }
 
     fn is_gone(&self) -> Result<(), Failure> {
-        wait(GONE, || self.left().map_or(Ok(()), |left| Err(left.into())))
+        wait(GONE, || {
+            if let Some(left) = self.left() {
+                return Err(left.into());
+            }
+            match reapers(&self.name).as_slice() {
+                [] => Ok(()),
+                reapers => Err(format!("its reaper still runs: {reapers:?}").into()),
+            }
+        })
     }
 }
 

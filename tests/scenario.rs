@@ -7,13 +7,16 @@ mod scenario_support;
 use std::fmt::Write as _;
 
 use outage::scenario::{
-    Addon, BUILTIN, Fault, NodeRef, Only, Probe, Scenario, Step, Tally, Timing, builtin, load,
+    Addon, BUILTIN, ConditionSide, Fault, NodeRef, Only, Probe, Scenario, Step, Tally, Timing,
+    builtin, load,
 };
 use proptest::prelude::*;
 use scenario_support::{SMALL, broken, said};
 
 #[path = "scenario/examples.rs"]
 mod examples;
+#[path = "scenario/files.rs"]
+mod files;
 #[path = "scenario/probes.rs"]
 mod probes;
 #[path = "scenario/round_trip.rs"]
@@ -114,6 +117,22 @@ fn fields() {
         &[("title: The least that is a scenario", "title: 7")],
         &[("title: The least that is a scenario", "title:")],
     ]));
+}
+
+#[test]
+fn a_missing_field_is_missed_even_if_another_is_near_to_it() {
+    let traffic = "traffic: {from: {master: 1}, do: drop}";
+    insta::assert_snapshot!(said(injecting(traffic)), @r"
+    my.yaml:19:9: the field `to` is missing
+        help: add `to: …`
+    ");
+    let apply = "apply: {manifest: {apiVersion: v1, kinds: Pod, metadata: {nama: a}}}";
+    insta::assert_snapshot!(said(injecting(apply)), @r"
+    my.yaml:19:17: the field `kind` is missing
+        help: add `kind: …`
+    my.yaml:19:56: the field `name` is missing
+        help: add `name: …`
+    ");
 }
 
 #[test]
@@ -251,7 +270,8 @@ fn a_status_needs_no_quotes() {
     let scenario = load("my.yaml", text.as_bytes()).unwrap();
     let Step::Detect(expectations) = &scenario.steps[1] else { panic!() };
     let Probe::Condition(condition) = &expectations[0].probe else { panic!() };
-    assert_eq!((condition.status.as_str(), &condition.reason), ("False", &None));
+    let is = ConditionSide::State { status: "False".into(), reason: None, message: None };
+    assert_eq!(condition.is, is);
 }
 
 #[test]
@@ -313,6 +333,10 @@ fn faults_are_written_back_as_they_were_read() {
         "traffic: {from: [{master: 3}], to: {component: {name: etcd, on: {master: 3}}}, do: reject, \
          ports: [2379], protocol: tcp, oneWay: true}",
         "traffic: {from: {pod: {namespace: default, labels: {app: web}}}, to: {every: nodes}, do: drop}",
+        "file: {path: /etc/a, on: {every: masters}, make: {copyOf: /etc/b}}",
+        "file: {path: /etc/a, on: {master: 1}, make: {content: ''}}",
+        "certificate: {path: /a.crt, on: {worker: 1}, organization: '', validity: {notYet: 5m}}",
+        "command: {on: {worker: 1}, inject: a, prove: b, revert: c}",
     ] {
         let read = injected(fault);
         let written = serde_json::to_string(&read).unwrap();

@@ -39,15 +39,13 @@ Examples:
 /// Looks for everything; what is missing is said and is in the exit code.
 pub(super) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
     let mut lacks = look(doctor.provider).await?;
-    if doctor.mend {
-        let settings: Vec<Sysctl> = lacks.iter().flat_map(|lack| lack.settings.clone()).collect();
-        for setting in &settings {
+    let settings: Vec<Sysctl> = lacks.iter().flat_map(|lack| &lack.settings).copied().collect();
+    if doctor.mend && !settings.is_empty() {
+        for setting in settings {
             println!("{}", setting.set()?);
         }
-        if !settings.is_empty() {
-            lacks = look(doctor.provider).await?;
-        }
-    } else if lacks.iter().any(|lack| !lack.settings.is_empty()) {
+        lacks = look(doctor.provider).await?;
+    } else if !settings.is_empty() {
         println!("`outage doctor --mend`, as root, changes these settings until the next boot");
     }
     Ok(if lacks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })

@@ -60,25 +60,43 @@ pub(super) fn narrow(chosen: &mut Vec<Chosen>, patterns: &[String]) -> Result<()
 /// A file to write a report to.
 #[derive(Debug, Clone)]
 pub(super) struct ReportFile {
-    junit: bool,
+    format: Format,
     path: PathBuf,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Format {
+    Junit,
+    Json,
+    Markdown,
 }
 
 impl FromStr for ReportFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        match text.split_once('=') {
-            Some(("junit", path)) => Ok(Self { junit: true, path: path.into() }),
-            Some(("json", path)) => Ok(Self { junit: false, path: path.into() }),
-            _ => Err("wanted: junit=FILE or json=FILE".into()),
-        }
+        let (format, path) = match text.split_once('=') {
+            Some(("junit", path)) => (Format::Junit, path),
+            Some(("json", path)) => (Format::Json, path),
+            Some(("markdown", path)) => (Format::Markdown, path),
+            _ => return Err("wanted: junit=FILE, json=FILE or markdown=FILE".into()),
+        };
+        Ok(Self { format, path: path.into() })
     }
 }
 
 impl ReportFile {
-    pub(super) fn write(&self, events: &[Event]) -> Result<(), Failure> {
-        let bytes = if self.junit { report::junit(events)? } else { report::json(events)?.into() };
+    /// Writes a report of these runs.
+    pub(super) fn write(&self, runs: &[Vec<Event>]) -> Result<(), Failure> {
+        let bytes = match (self.format, runs) {
+            (Format::Markdown, runs) => {
+                let cases: Vec<_> = runs.iter().flat_map(|run| report::cases(run)).collect();
+                report::markdown(&cases).into()
+            }
+            (Format::Junit, [events]) => report::junit(events)?,
+            (Format::Json, [events]) => report::json(events)?.into(),
+            _ => return Err(Failure::usage("of several runs only markdown=FILE can be made")),
+        };
         std::fs::write(&self.path, bytes).map_err(|error| Failure {
             message: format!("can't write {}: {error}", self.path.display()),
             code: 1,
@@ -86,12 +104,12 @@ impl ReportFile {
     }
 }
 
-/// The table, the timelines of what is not PASS, and the report files.
-pub(super) fn tell(events: &[Event], folder: &Path, files: &[ReportFile]) -> Result<(), Failure> {
+/// The table, and the timelines of what is not PASS.
+pub(super) fn tell(events: &[Event], folder: &Path) -> Result<(), Failure> {
     for index in report::not_passed(events) {
         let path = folder.join(report::timeline_name(index));
         std::fs::write(path, report::timeline(events, index))?;
     }
     print!("{}", report::text(events, Some(folder), report::colours(&std::io::stdout())));
-    files.iter().try_for_each(|file| file.write(events))
+    Ok(())
 }

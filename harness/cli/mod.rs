@@ -1,14 +1,17 @@
 //! The command line: one file a subcommand, no logic of its own.
 
 mod assets;
+mod completion;
 mod doctor;
 mod explain;
 mod files;
 mod list;
+mod new;
 mod node_image;
 mod reap;
 mod report;
 mod run;
+mod schema;
 mod shell;
 mod up;
 mod validate;
@@ -17,7 +20,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::assets::{
     AssetError, Assets, Cache, Fetcher, KindAssets, Progress, Sources, Wanted, progress,
@@ -42,6 +45,8 @@ Examples:
   outage run stopped-apiserver                     every variant of a built-in scenario
   outage run stopped-apiserver --variant lease-*   only some
   outage explain stopped-apiserver                 what it does, step by step
+  outage explain spec.steps.inject.fault           what a field of scenarios is for
+  outage new my-incident                           a file to start from
   outage validate ./my-incident.yaml               all mistakes in a file of your own
   outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml
   outage up --masters 3                            a cluster to play with, until Ctrl-C
@@ -54,8 +59,12 @@ enum Subcommands {
     Run(run::Run),
     /// Checks scenarios and shows all their mistakes
     Validate(validate::Validate),
-    /// Tells a scenario step by step; nothing is run
+    /// Tells a scenario step by step, or what a field of scenarios is for; nothing is run
     Explain(explain::Explain),
+    /// Writes a scenario to start from
+    New(new::New),
+    /// Prints the JSON Schema of scenarios, for editors
+    Schema,
     /// Makes the report of a run once more
     Report(report::Report),
     /// Lists the built-in scenarios with their variants
@@ -74,6 +83,8 @@ enum Subcommands {
     NodeImage(node_image::NodeImageCommand),
     /// Says whether this machine can run clusters, and what to do if not
     Doctor(doctor::Doctor),
+    /// Prints what makes a shell complete the command line
+    Completion(completion::Completion),
 }
 
 /// Runs the command that the arguments name. No thread may exist yet.
@@ -85,6 +96,9 @@ pub fn main() -> ExitCode {
         Subcommands::Validate(validate) => Ok(validate.run()),
         Subcommands::Explain(explain) => explain.run(),
         Subcommands::Report(report) => report.run(),
+        Subcommands::New(new) => new.run(),
+        Subcommands::Schema => Ok(schema::run()),
+        Subcommands::Completion(completion) => Ok(completion.run(Arguments::command())),
         Subcommands::List => Ok(list::run()),
         Subcommands::Run(run) => block_on(run.run()),
         Subcommands::Doctor(doctor) => block_on(doctor::run(doctor)),

@@ -65,7 +65,7 @@ Examples:
 #[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub(super) struct Run {
     /// Built-in scenarios by name, others by path; none: all that are built in
-    #[arg(value_name = "NAME|PATH")]
+    #[arg(value_name = "NAME|PATH", value_hint = clap::ValueHint::FilePath)]
     scenarios: Vec<String>,
     /// Only these variants; `*` stands for any characters
     #[arg(long, value_name = "PATTERN")]
@@ -113,7 +113,7 @@ pub(super) struct Run {
     /// Only the final table
     #[arg(long)]
     quiet: bool,
-    /// Writes a report: junit=FILE or json=FILE
+    /// Writes a report: junit=FILE, json=FILE or markdown=FILE
     #[arg(long, value_name = "FORMAT=FILE")]
     report: Vec<ReportFile>,
 }
@@ -151,7 +151,8 @@ impl Run {
         if interrupt.is_cancelled() && begun(&events) == 0 {
             return Ok(INTERRUPTED.into());
         }
-        tell(&events, &folder, &self.report)?;
+        tell(&events, &folder)?;
+        self.report.iter().try_for_each(|file| file.write(std::slice::from_ref(&events)))?;
         if left > 0 {
             println!("not begun: {left}");
         }

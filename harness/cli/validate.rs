@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{Args, ValueHint};
 
 use super::files::read;
 use super::{Failure, USAGE};
@@ -14,7 +14,7 @@ use super::{Failure, USAGE};
 )]
 pub(super) struct Validate {
     /// Files, or built-in scenarios by name
-    #[arg(value_name = "PATH|NAME", required = true)]
+    #[arg(value_name = "PATH|NAME", required = true, value_hint = ValueHint::FilePath)]
     scenarios: Vec<String>,
 }
 

@@ -6,6 +6,7 @@ mod addon;
 mod agent;
 mod checked;
 pub mod client;
+mod files;
 mod kind;
 pub mod lab;
 pub mod ledger;
@@ -90,6 +91,12 @@ impl Command {
         let mut argv = vec!["sh".into(), "-c".into(), script.into(), "sh".into()];
         argv.extend(args.into_iter().map(Into::into));
         Self::new(argv)
+    }
+
+    /// A shell script on one line, for messages.
+    pub fn in_words(script: &str) -> String {
+        let lines: Vec<_> = script.lines().map(str::trim).collect();
+        lines.join("; ").trim_end_matches("; ").to_owned()
     }
 
     /// The same with this standard input.

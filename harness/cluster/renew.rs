@@ -72,6 +72,7 @@ impl Access {
             {
                 return Ok(());
             }
+            // A kubelet's metrics can't be watched.
             tokio::time::sleep(PERIOD * 5).await;
         }
     }

@@ -28,13 +28,11 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::process::{checked, running, until};
+use super::runtime::{self, Container, RUNTIME};
 use super::{Issued, Primitive, Proof, record, recorded};
 use crate::cluster::client::{Access, Answer, Vantage};
 use crate::cluster::{ClusterError, Command, Service};
 use crate::scenario::{Component, ContainerNameTaken, NameHolder};
-
-/// How long the runtime may take for one command.
-const RUNTIME: Duration = Duration::from_secs(30);
 
 /// How long a component may take from SIGTERM to its end before the runtime kills it, in seconds.
 const GRACE: &str = "5";
@@ -55,13 +53,8 @@ const STEP: i64 = 3_600_000_000_000;
 /// Marks the stray container.
 const MARK: (&str, &str) = ("outage/fault", "container-name-taken");
 
-/// What the label says that the kubelet puts on a component's containers.
+/// The label with a container's name, which the kubelet puts on a component's containers.
 const NAME_LABEL: &str = "io.kubernetes.container.name";
-
-/// Runs crictl against containerd.
-const CRICTL: &str = r#"
-exec crictl --runtime-endpoint unix:///run/containerd/containerd.sock --timeout 10s "$@"
-"#;
 
 /// Creates a container in the sandbox $1 as $2 says, in a pod as $3 says. It is not started.
 const CREATE: &str = r#"
@@ -95,42 +88,8 @@ struct Before {
     attempt: u64,
 }
 
-/// A container as the runtime tells it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-struct Container {
-    id: String,
-    sandbox: String,
-    image: String,
-    attempt: u64,
-    runs: bool,
-    /// In nanoseconds since 1970.
-    created: i64,
-    /// It is the stray one.
-    stray: bool,
-}
-
-/// The containers in what `crictl ps --output json` says.
-fn containers(said: &str) -> Result<Vec<Container>, ClusterError> {
-    let unknown = |error| ClusterError::caused("what crictl says of containers", error);
-    let said: Value = serde_json::from_str(said).map_err(unknown)?;
-    let all = said["containers"].as_array().into_iter().flatten();
-    let text = |value: &Value| value.as_str().map(str::to_owned);
-    let read = |container: &Value| {
-        Some(Container {
-            id: text(&container["id"])?,
-            sandbox: text(&container["podSandboxId"])?,
-            image: text(&container["imageRef"])?,
-            attempt: container["metadata"]["attempt"].as_u64()?,
-            runs: container["state"] == "CONTAINER_RUNNING",
-            created: container["createdAt"].as_str()?.parse().ok()?,
-            stray: container["labels"][MARK.0] == MARK.1,
-        })
-    };
-    let listed = all.map(|container| {
-        let missing = || ClusterError::new(format!("what crictl says of a container: {container}"));
-        read(container).ok_or_else(missing)
-    });
-    listed.collect()
+fn is_stray(container: &Container) -> bool {
+    container.labels.get(MARK.0).is_some_and(|value| value == MARK.1)
 }
 
 /// Containerd's record of a container, dated later than `running`.
@@ -150,16 +109,12 @@ fn dated_after(record: &str, running: &Container) -> Result<String, ClusterError
 
 impl ContainerNameTaken {
     async fn crictl(&self, arguments: &[&str], access: &Access) -> Result<String, ClusterError> {
-        let command = Command::script(CRICTL, arguments.iter().copied()).timeout(RUNTIME);
-        let what = format!("crictl {}", arguments.first().unwrap_or(&""));
-        Ok(checked(&**access.node(self.on)?, command, &what).await?.text())
+        runtime::crictl(&**access.node(self.on)?, arguments).await
     }
 
     /// The component's containers, the running and the ended ones, and a stray one.
     async fn containers(&self, access: &Access) -> Result<Vec<Container>, ClusterError> {
-        let name = format!("^{}$", self.component.name());
-        let list = ["ps", "--all", "--name", &name, "--output", "json"];
-        containers(&self.crictl(&list, access).await?)
+        runtime::containers(&**access.node(self.on)?, self.component).await
     }
 
     /// The only one that runs.
@@ -176,7 +131,7 @@ impl ContainerNameTaken {
     async fn found(&self, access: &Access) -> Result<Before, ClusterError> {
         let all = self.containers(access).await?;
         let running = self.running(&all)?;
-        if all.iter().any(|other| other.stray || other.created > running.created) {
+        if all.iter().any(|other| is_stray(other) || other.created > running.created) {
             let (what, on) = (self.component.name(), self.on);
             let context = format!("a name of {what} on {on} is already taken");
             return Err(ClusterError::new(context));
@@ -312,7 +267,7 @@ impl ContainerNameTaken {
     /// A stray container has the name, the kubelet is refused, and the component is down.
     async fn look_down(&self, all: &[Container], access: &Access) -> Result<Proof, ClusterError> {
         let (what, on) = (self.component.name(), self.on);
-        let Some(stray) = all.iter().find(|container| container.stray) else {
+        let Some(stray) = all.iter().find(|container| is_stray(container)) else {
             return Ok(Err(format!("no stray container on {on} has a name of {what}")));
         };
         if let Some(process) = running(&**access.node(on)?, self.component.name()).await?.first() {
@@ -369,7 +324,7 @@ impl ContainerNameTaken {
                 Ok(running) => running,
                 Err(error) => return Ok(Some(error.to_string())),
             };
-            if all.iter().any(|other| other.stray || other.created > running.created) {
+            if all.iter().any(|other| is_stray(other) || other.created > running.created) {
                 let what = self.component.name();
                 return Ok(Some(format!("a name of {what} on {} is taken", self.on)));
             }
@@ -384,7 +339,7 @@ impl ContainerNameTaken {
         let holds = |container: &&Container| match self.by {
             // What ended since; nothing without the restart.
             NameHolder::RunningAttempt => !container.runs && container.attempt >= before.attempt,
-            NameHolder::StrayContainer => container.stray,
+            NameHolder::StrayContainer => is_stray(container),
         };
         for container in all.iter().filter(holds) {
             self.crictl(&["rm", "--force", &container.id], access).await?;
@@ -456,33 +411,9 @@ impl Primitive for ContainerNameTaken {
 mod tests {
     use super::*;
 
-    fn listed(id: &str, state: &str, created: i64, labels: &Value) -> Value {
-        json!({
-            "id": id, "podSandboxId": "s", "imageRef": "i", "metadata": {"attempt": 1},
-            "state": state, "createdAt": created.to_string(), "labels": labels,
-        })
-    }
-
-    #[test]
-    fn containers_are_read_as_crictl_tells_them() {
-        let said = json!({"containers": [
-            listed("a", "CONTAINER_RUNNING", 5, &json!({})),
-            listed("b", "CONTAINER_CREATED", 7, &json!({(MARK.0): MARK.1})),
-        ]});
-        let all = containers(&said.to_string()).unwrap();
-        let seen: Vec<_> = all.iter().map(|c| (&*c.id, c.runs, c.created, c.stray)).collect();
-        assert_eq!(seen, [("a", true, 5, false), ("b", false, 7, true)]);
-        assert_eq!(containers(r#"{"containers": []}"#).unwrap(), []);
-        assert!(containers(r#"{"containers": [{}]}"#).is_err());
-        assert!(containers("no").is_err());
-    }
-
     #[test]
     fn a_record_is_dated_an_hour_after_the_running_attempt() {
-        let running = &containers(
-            &json!({"containers": [listed("a", "CONTAINER_RUNNING", 900, &json!({}))]}).to_string(),
-        )
-        .unwrap()[0];
+        let running = &Container { created: 900, ..Container::default() };
         let record = r#"{"Version":"v1","CreatedAt":100,"StartedAt":150,"FinishedAt":0}"#;
         let dated: Value = serde_json::from_str(&dated_after(record, running).unwrap()).unwrap();
         assert_eq!(dated["CreatedAt"], 900 + STEP);

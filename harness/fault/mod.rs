@@ -4,7 +4,10 @@
 //! first mutation. A revert is idempotent, tolerates a partial or absent injection, and is verified
 //! by reading back.
 
+mod certificate;
+mod command;
 mod container;
+mod file;
 mod freeze;
 mod isolate;
 mod kill;
@@ -14,6 +17,7 @@ mod object;
 mod pause;
 mod power_off;
 mod process;
+mod runtime;
 mod serving;
 mod settings;
 mod stop;
@@ -101,6 +105,9 @@ fn primitive(fault: &Fault) -> &dyn Primitive {
         Fault::Freeze(freeze) => freeze,
         Fault::Isolate(isolate) => isolate,
         Fault::Traffic(traffic) => traffic,
+        Fault::File(file) => file,
+        Fault::Certificate(certificate) => certificate,
+        Fault::Command(command) => command,
     }
 }
 
@@ -150,6 +157,11 @@ pub async fn prove(undo: &Undo, access: &Access) -> Result<Proof, ClusterError> 
 /// If it could not be taken back, or not be verified.
 pub async fn revert(undo: &Undo, access: &Access) -> Result<(), ClusterError> {
     primitive(&undo.fault).revert(&undo.before, access).await
+}
+
+/// How long the nodes take together if one comes after another.
+fn in_turn(each: Duration, on: &[NodeRef]) -> Duration {
+    each * u32::try_from(on.len()).unwrap_or(u32::MAX)
 }
 
 /// Does all of it at once, and each to its end. Gives the first error.

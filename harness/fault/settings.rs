@@ -1,6 +1,10 @@
 //! A component runs with changed flags: its static pod manifest is replaced on one node after
 //! another, and the next node's turn comes when the component is back on the one before.
 //!
+//! Or it refuses them (`starts: false`): on each node it must then have ended by itself, and not run,
+//! before the next node's turn comes. The kubelet starts it again and again, after pauses that
+//! double.
+//!
 //! What else it changes: each node's component is down for the seconds of its restart.
 
 use std::collections::BTreeMap;
@@ -10,47 +14,66 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::process::{running, until};
-use super::{Issued, Primitive, Proof, manifest, record, recorded};
-use crate::cluster::ClusterError;
+use super::{Issued, Primitive, Proof, all, in_turn, manifest, record, recorded, runtime};
 use crate::cluster::client::{Access, Answer, Vantage};
+use crate::cluster::{ClusterError, Node};
 use crate::scenario::{Component, NodeRef, SettingsChange};
 
 /// How long one node may take: the graceful end of the old process, the start of the new one.
 const RESTART: Duration = Duration::from_mins(2);
 
-/// What was before.
+/// How long an attempt that a component makes with flags that it refuses may last.
+const ATTEMPT: Duration = Duration::from_secs(15);
+
+/// What was before on a node. They stand in the order in which they are changed.
 #[derive(Debug, Serialize, Deserialize)]
 struct Before {
-    /// Each node with its manifest, in the order in which they are changed.
-    manifests: Vec<(NodeRef, String)>,
+    on: NodeRef,
+    /// The manifest.
+    manifest: String,
+    /// The ids of the component's containers.
+    containers: Vec<String>,
 }
 
 impl SettingsChange {
-    async fn manifests(&self, access: &Access) -> Result<Before, ClusterError> {
-        let mut manifests = Vec::new();
+    async fn found(&self, access: &Access) -> Result<Vec<Before>, ClusterError> {
+        let mut nodes = Vec::new();
         for id in &self.on {
-            let text = manifest::read(&**access.node(*id)?, self.component).await?;
+            let node = access.node(*id)?;
+            let text = manifest::read(&**node, self.component).await?;
             let edited = manifest::edit(&text, self.component, &self.flags)?;
             let command = |text: &str| manifest::command(text, self.component);
             if command(&text)? == command(&edited)? {
                 let what = self.component.name();
                 return Err(ClusterError::new(format!("{what} on {id} already runs so")));
             }
-            manifests.push((*id, text));
+            let containers = runtime::containers(&**node, self.component).await?;
+            let containers = containers.into_iter().map(|container| container.id).collect();
+            nodes.push(Before { on: *id, manifest: text, containers });
         }
-        Ok(Before { manifests })
+        Ok(nodes)
     }
 
-    async fn change(&self, access: &Access, issued: Issued) -> Result<(), ClusterError> {
+    async fn change(
+        &self,
+        before: &[Before],
+        access: &Access,
+        issued: Issued,
+    ) -> Result<(), ClusterError> {
         let mut issued = Some(issued);
-        for id in &self.on {
-            let node = access.node(*id)?;
+        for before in before {
+            let node = access.node(before.on)?;
             let text = manifest::read(&**node, self.component).await?;
             let edited = manifest::edit(&text, self.component, &self.flags)?;
             if let Some(issued) = issued.take() {
                 issued();
             }
-            self.place(*id, &edited, access).await?;
+            if self.starts {
+                self.place(before.on, &edited, access).await?;
+            } else {
+                manifest::replace(&**node, self.component, &edited).await?;
+                until(RESTART, || async { Ok(self.refuses(before, access).await?.err()) }).await?;
+            }
         }
         Ok(())
     }
@@ -93,25 +116,63 @@ impl SettingsChange {
         }
     }
 
-    async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
-        let mut evidence = Vec::new();
-        for id in &self.on {
-            let processes = running(&**access.node(*id)?, self.component.name()).await?;
-            let what = self.component.name();
-            let [process] = &*processes else {
-                return Ok(Err(format!("{} processes {what} on {id}", processes.len())));
-            };
-            if let Some(difference) = difference(&process.argv, &self.flags) {
-                return Ok(Err(format!("{what} on {id} runs {difference}")));
-            }
-            evidence.push(format!("{what} on {id} runs {}", words(&self.flags)));
+    async fn look(&self, before: &[Before], access: &Access) -> Result<Proof, ClusterError> {
+        let mut parts = Vec::new();
+        for before in before {
+            parts.push(if self.starts {
+                self.runs(before.on, &**access.node(before.on)?).await?
+            } else {
+                self.refuses(before, access).await?
+            });
         }
-        Ok(Ok(evidence))
+        Ok(all(parts))
     }
 
-    async fn restore(&self, before: Before, access: &Access) -> Result<(), ClusterError> {
-        for (id, text) in before.manifests.iter().rev() {
-            self.place(*id, text, access).await?;
+    /// Whether the component runs with the flags.
+    async fn runs(&self, id: NodeRef, node: &dyn Node) -> Result<Proof, ClusterError> {
+        let what = self.component.name();
+        let processes = running(node, what).await?;
+        let [process] = &*processes else {
+            return Ok(Err(format!("{} processes {what} on {id}", processes.len())));
+        };
+        if let Some(difference) = difference(&process.argv, &self.flags) {
+            return Ok(Err(format!("{what} on {id} runs {difference}")));
+        }
+        Ok(Ok(vec![format!("{what} on {id} runs {}", words(&self.flags))]))
+    }
+
+    /// Whether the component was started with the flags, ended by itself, and does not run. An
+    /// attempt that is under way is waited for.
+    async fn refuses(&self, before: &Before, access: &Access) -> Result<Proof, ClusterError> {
+        let (what, on) = (self.component.name(), before.on);
+        let node = access.node(on)?;
+        let command =
+            manifest::command(&manifest::read(&**node, self.component).await?, self.component)?;
+        if let Some(difference) = difference(&command, &self.flags) {
+            return Ok(Err(format!("the manifest of {what} on {on} is {difference}")));
+        }
+        let ends = until(ATTEMPT, || async {
+            let runs = running(&**node, what).await?.into_iter().next();
+            Ok(runs.map(|process| format!("{what} on {on} runs as process {}", process.id.pid)))
+        });
+        if let Err(error) = ends.await {
+            return Ok(Err(error.to_string()));
+        }
+        let containers = runtime::containers(&**node, self.component).await?;
+        let attempts =
+            containers.iter().filter(|one| one.ended && !before.containers.contains(&one.id));
+        Ok(match attempts.count() {
+            0 => Err(format!("{what} on {on} was not yet started {}", words(&self.flags))),
+            count => Ok(vec![format!(
+                "{what} on {on} does not run: started {} it ended by itself, attempts: {count}",
+                words(&self.flags)
+            )]),
+        })
+    }
+
+    async fn restore(&self, before: &[Before], access: &Access) -> Result<(), ClusterError> {
+        for before in before.iter().rev() {
+            self.place(before.on, &before.manifest, access).await?;
         }
         Ok(())
     }
@@ -140,11 +201,12 @@ fn words(flags: &BTreeMap<String, Option<String>>) -> String {
 impl Primitive for SettingsChange {
     fn does(&self) -> String {
         let nodes = self.on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ");
-        format!("run {} on {nodes} {}", self.component.name(), words(&self.flags))
+        let refuses = if self.starts { "" } else { ", which it refuses" };
+        format!("run {} on {nodes} {}{refuses}", self.component.name(), words(&self.flags))
     }
 
     fn limit(&self) -> Duration {
-        RESTART * u32::try_from(self.on.len()).unwrap_or(u32::MAX).saturating_add(1)
+        in_turn(RESTART, &self.on) + RESTART
     }
 
     /// For the kubelet a changed manifest is another pod: it counts no restart.
@@ -156,24 +218,24 @@ impl Primitive for SettingsChange {
         &'a self,
         access: &'a Access,
     ) -> BoxFuture<'a, Result<serde_json::Value, ClusterError>> {
-        Box::pin(async { record(&self.manifests(access).await?) })
+        Box::pin(async { record(&self.found(access).await?) })
     }
 
     fn inject<'a>(
         &'a self,
-        _before: &'a serde_json::Value,
+        before: &'a serde_json::Value,
         access: &'a Access,
         issued: Issued,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        Box::pin(self.change(access, issued))
+        Box::pin(async { self.change(&recorded::<Vec<_>>(before)?, access, issued).await })
     }
 
     fn prove<'a>(
         &'a self,
-        _before: &'a serde_json::Value,
+        before: &'a serde_json::Value,
         access: &'a Access,
     ) -> BoxFuture<'a, Result<Proof, ClusterError>> {
-        Box::pin(self.look(access))
+        Box::pin(async { self.look(&recorded::<Vec<_>>(before)?, access).await })
     }
 
     fn revert<'a>(
@@ -181,7 +243,7 @@ impl Primitive for SettingsChange {
         before: &'a serde_json::Value,
         access: &'a Access,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        Box::pin(async { self.restore(recorded(before)?, access).await })
+        Box::pin(async { self.restore(&recorded::<Vec<_>>(before)?, access).await })
     }
 }
 

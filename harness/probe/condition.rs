@@ -2,22 +2,31 @@
 //! transition is missed, and read anew at the probe's period.
 
 use std::convert::Infallible;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
 
-use super::{Concerned, Look, Observation, Sink, kind, listen, read, revision};
+use super::{Concerned, Look, Observation, Sink, kind, listen, metric, pattern, read, revision};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
-use crate::scenario::Condition;
+use crate::scenario::{Condition, ConditionSide};
 
 impl Look for Condition {
     fn wanted(&self) -> String {
-        let Self { kind, name, condition, status, through, .. } = self;
-        let reason = self.reason.as_ref().map(|r| format!(" because of {r}")).unwrap_or_default();
-        format!("condition {condition} of {kind} {name} is {status}{reason}, as {through} tells")
+        let Self { kind, name, condition, through, .. } = self;
+        let wanted = match &self.is {
+            ConditionSide::State { status, reason, message } => {
+                let reason = reason.as_ref().map(|r| format!(" because of {r}"));
+                let message = message.as_ref().map(|m| format!(" with {m}"));
+                [format!("is {status}"), reason.unwrap_or_default(), message.unwrap_or_default()]
+                    .concat()
+            }
+            ConditionSide::Changes(wanted) => format!("changes {} times", metric::words(*wanted)),
+        };
+        format!("condition {condition} of {kind} {name} {wanted}, as {through} tells")
     }
 
     fn concerned(&self) -> Vec<Concerned> {
@@ -40,7 +49,8 @@ impl Look for Condition {
             let kind = kind::find(access, *through, (api_version, kind), every, sink).await?;
             let api = kind.within(namespace.as_deref().unwrap_or("default"));
             let changes = watcher::watch_object(api.clone(), &self.name).default_backoff();
-            let judge = |object: &Option<DynamicObject>| judge(self, object.as_ref());
+            let judge = judge(self)?;
+            let judge = |object: &Option<DynamicObject>| judge(object.as_ref());
             listen(every, sink, || read(api.get_opt(&self.name)), changes, apply, judge).await
         })
     }
@@ -60,27 +70,58 @@ fn apply(state: &mut Option<DynamicObject>, change: Option<DynamicObject>) -> bo
     newer
 }
 
-fn judge(wanted: &Condition, object: Option<&DynamicObject>) -> Observation {
+/// The status of the condition, its reason and its message; or why there is none.
+fn found(wanted: &Condition, object: Option<&DynamicObject>) -> Result<[String; 3], String> {
     let Condition { kind, name, condition, .. } = wanted;
-    let Some(object) = object else {
-        return Observation::nothing(format!("there is no {kind} {name}"));
-    };
+    let Some(object) = object else { return Err(format!("there is no {kind} {name}")) };
     let conditions = object.data.pointer("/status/conditions").and_then(|list| list.as_array());
     let of_type = |entry: &&serde_json::Value| entry["type"].as_str() == Some(condition.as_str());
     let Some(found) = conditions.into_iter().flatten().find(of_type) else {
-        return Observation::nothing(format!("{kind} {name} has no condition {condition}"));
+        return Err(format!("{kind} {name} has no condition {condition}"));
     };
-    let text = |field: &str| found[field].as_str().unwrap_or_default().to_owned();
-    let (status, reason, message) = (text("status"), text("reason"), text("message"));
-    let holds = status == wanted.status && wanted.reason.as_ref().is_none_or(|r| *r == reason);
-    let mut saw = format!("{condition} is {status}");
-    for (mark, text) in [(" ", reason), (": ", message)] {
-        if !text.is_empty() {
-            saw.push_str(mark);
-            saw.push_str(&text);
+    Ok(["status", "reason", "message"].map(|f| found[f].as_str().unwrap_or_default().to_owned()))
+}
+
+/// What is to be made of one state of the object after another.
+fn judge(
+    wanted: &Condition,
+) -> Result<impl Fn(Option<&DynamicObject>) -> Observation, ClusterError> {
+    let message = match &wanted.is {
+        ConditionSide::State { message: Some(message), .. } => Some(pattern(message)?),
+        ConditionSide::State { .. } | ConditionSide::Changes(_) => None,
+    };
+    let seen = Mutex::new((None, 0_u32));
+    Ok(move |object: Option<&DynamicObject>| {
+        let [status, reason, said] = match found(wanted, object) {
+            Ok(found) => found,
+            Err(why) => return Observation::nothing(why),
+        };
+        let changes = {
+            let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+            if seen.0.replace(status.clone()).is_some_and(|last| last != status) {
+                seen.1 += 1;
+            }
+            seen.1
+        };
+        let mut saw = format!("{} is {status}", wanted.condition);
+        for (mark, text) in [(" ", &reason), (": ", &said)] {
+            if !text.is_empty() {
+                saw.push_str(mark);
+                saw.push_str(text);
+            }
         }
-    }
-    Observation { holds, saw }
+        match &wanted.is {
+            ConditionSide::State { status: s, reason: r, .. } => {
+                let fits = message.as_ref().is_none_or(|message| message.is_match(&said));
+                let holds = *s == status && r.as_ref().is_none_or(|r| *r == reason) && fits;
+                Observation { holds, saw }
+            }
+            ConditionSide::Changes(wanted) => {
+                let holds = metric::judge(*wanted, Some(changes.into())).holds;
+                Observation { holds, saw: format!("{changes} changes; {saw}") }
+            }
+        }
+    })
 }
 
 #[cfg(test)]
@@ -88,7 +129,7 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::scenario::NodeRef;
+    use crate::scenario::{NodeRef, Wanted};
 
     fn wanted(reason: Option<&str>) -> Condition {
         Condition {
@@ -97,8 +138,11 @@ mod tests {
             namespace: None,
             name: "v1beta1.metrics.k8s.io".into(),
             condition: "Available".into(),
-            status: "False".into(),
-            reason: reason.map(Into::into),
+            is: ConditionSide::State {
+                status: "False".into(),
+                reason: reason.map(Into::into),
+                message: None,
+            },
             through: NodeRef::Master(1),
         }
     }
@@ -130,17 +174,56 @@ mod tests {
             (Some("MissingEndpoints"), "False", true),
             (Some("FailedDiscoveryCheck"), "False", false),
         ] {
-            assert_eq!(judge(&wanted(reason), Some(&available(status))).holds, holds);
+            assert_eq!(judge(&wanted(reason)).unwrap()(Some(&available(status))).holds, holds);
         }
-        let saw = judge(&wanted(None), Some(&available("False"))).saw;
+        let saw = judge(&wanted(None)).unwrap()(Some(&available("False"))).saw;
         assert_eq!(saw, "Available is False MissingEndpoints: m");
     }
 
     #[test]
+    fn the_message_is_compared_too() {
+        let said = |text: &str| {
+            let text = text.to_owned();
+            object(1, &json!([{"type": "Available", "status": "False", "message": text}]))
+        };
+        let wanted = Condition {
+            is: ConditionSide::State {
+                status: "False".into(),
+                reason: None,
+                message: Some("Client.Timeout|deadline".into()),
+            },
+            ..wanted(None)
+        };
+        let judge = judge(&wanted).unwrap();
+        assert!(judge(Some(&said("x: Client.Timeout exceeded"))).holds);
+        assert!(!judge(Some(&said("bad status: 403"))).holds);
+    }
+
+    #[test]
+    fn changes_of_the_status_are_counted() {
+        let is = ConditionSide::Changes(Wanted::AtLeast(2.0));
+        let wanted = Condition { is, ..wanted(None) };
+        let judge = judge(&wanted).unwrap();
+        let see = |status: &str, reason: &str| {
+            let status = json!([{"type": "Available", "status": status, "reason": reason}]);
+            judge(Some(&object(1, &status)))
+        };
+        assert!(!see("True", "a").holds);
+        assert!(!see("False", "a").holds);
+        // Another reason is no change of the status.
+        assert!(!see("False", "b").holds);
+        let last = see("True", "a");
+        assert!(last.holds);
+        assert_eq!(last.saw, "2 changes; Available is True a");
+    }
+
+    #[test]
     fn no_object_and_no_condition_meet_nothing() {
-        assert!(!judge(&wanted(None), None).holds);
-        assert!(!judge(&wanted(None), Some(&object(1, &json!([])))).holds);
-        assert!(!judge(&wanted(None), Some(&object(1, &json!(null)))).holds);
+        let wanted = wanted(None);
+        let judge = judge(&wanted).unwrap();
+        assert!(!judge(None).holds);
+        assert!(!judge(Some(&object(1, &json!([])))).holds);
+        assert!(!judge(Some(&object(1, &json!(null)))).holds);
     }
 
     #[test]

@@ -25,12 +25,7 @@ impl Look for Metric {
             MetricSide::Value => "",
             MetricSide::Increase => "the increase of ",
         };
-        let wanted = match self.wanted {
-            Wanted::AtLeast(number) => format!("at least {number}"),
-            Wanted::AtMost(number) => format!("at most {number}"),
-            Wanted::Equals(number) => number.to_string(),
-            Wanted::Absent => "absent".to_owned(),
-        };
+        let wanted = words(self.wanted);
         format!("{side}{name}{{{labels}}} of {} on {on} is {wanted}", component.name())
     }
 
@@ -148,8 +143,19 @@ fn series_labels(mut text: &str) -> Option<(BTreeMap<String, String>, &str)> {
     }
 }
 
+/// What a number must be, in words.
+pub(super) fn words(wanted: Wanted) -> String {
+    match wanted {
+        Wanted::AtLeast(number) => format!("at least {number}"),
+        Wanted::AtMost(number) => format!("at most {number}"),
+        Wanted::Equals(number) => number.to_string(),
+        Wanted::Absent => "absent".to_owned(),
+    }
+}
+
+/// Whether a number is as it must be.
 #[expect(clippy::float_cmp, reason = "what is written is compared with what is told")]
-fn judge(wanted: Wanted, number: Option<f64>) -> Observation {
+pub(super) fn judge(wanted: Wanted, number: Option<f64>) -> Observation {
     let holds = match (wanted, number) {
         (Wanted::Absent, number) => number.is_none(),
         (_, None) => false,

@@ -3,6 +3,7 @@
 //!
 //! In each file the condition is a pure function of what was seen, apart from the seeing.
 
+mod command;
 mod condition;
 mod connect;
 mod endpoints;
@@ -14,6 +15,7 @@ mod log;
 mod metric;
 mod object;
 mod request;
+mod said;
 mod tally;
 mod target;
 mod writes;
@@ -96,6 +98,7 @@ fn look(probe: &Probe) -> &dyn Look {
         Probe::Log(line) => line,
         Probe::Metric(metric) => metric,
         Probe::Kubectl(kubectl) => kubectl,
+        Probe::Command(command) => command,
         Probe::Writes(writes) => writes,
         Probe::Written(written) => written,
     }

@@ -6,6 +6,7 @@ mod case;
 mod json;
 mod junit;
 mod live;
+mod markdown;
 mod repeated;
 mod text;
 mod words;
@@ -17,6 +18,7 @@ pub use case::{Case, Death, ExpectationRecord, cases};
 pub use json::{SCHEMA, json};
 pub use junit::junit;
 pub use live::{Live, timeline};
+pub use markdown::markdown;
 pub use text::{text, timeline_name};
 
 use crate::event::{Event, Verdict};

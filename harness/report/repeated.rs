@@ -29,7 +29,7 @@ pub(super) struct Spread {
 }
 
 impl Spread {
-    fn of(measured: impl Iterator<Item = Measured>) -> Option<Self> {
+    pub(super) fn of(measured: impl Iterator<Item = Measured>) -> Option<Self> {
         let mut times: Vec<Duration> = measured.map(|measured| measured.time).collect();
         times.sort_unstable();
         let (least, most) = (*times.first()?, *times.last()?);

@@ -421,21 +421,23 @@ async fn as_new(
     mut held: Held,
     progress: &mpsc::UnboundedSender<String>,
 ) -> Result<Option<Held>, ClusterError> {
-    let was_spent = held.spent;
-    let text = match held.renew().await {
-        Ok(()) if was_spent => {
-            "the kubelets were started anew, and have forgotten what they backed off from"
+    if !held.spent {
+        return Ok(Some(held));
+    }
+    // Whoever listened may be gone.
+    let say = |text: String| drop(progress.send(text));
+    match held.renew().await {
+        Ok(()) => {
+            say("the kubelets were started anew, and have forgotten what they backed off from"
+                .into());
+            Ok(Some(held))
         }
-        Ok(()) => return Ok(Some(held)),
         Err(error) => {
-            // Whoever listened may be gone.
-            let _ = progress.send(format!("another cluster is made: {}", words(&error)));
+            say(format!("another cluster is made: {}", words(&error)));
             end(held.cluster).await?;
-            return Ok(None);
+            Ok(None)
         }
-    };
-    let _ = progress.send(text.into());
-    Ok(Some(held))
+    }
 }
 
 /// Tells the loop. If it has ended, nobody waits for it.

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 
 use super::plan::{Act, Plan, PlanError, timing_words};
 use crate::event::Phase;
-use crate::scenario::{Only, Scenario, Timing, Version, choices, named_in, node_words};
+use crate::scenario::{Leaders, Only, Scenario, Timing, Version, choices, named_in, node_words};
 
 /// Tells the given variants as they would be carried out on this version of Kubernetes.
 ///
@@ -68,7 +68,7 @@ fn cluster(out: &mut String, scenario: &Scenario, version: Version) {
     // The file was read with the first choice of the first variant.
     let first = scenario.variants.first().map_or("", String::as_str);
     let named = named_in(&scenario.nodes, first);
-    if let Some(nodes) = choices(&named, masters, workers, None).first()
+    if let Some(nodes) = choices(&named, masters, workers, &Leaders::new()).first()
         && !nodes.is_empty()
     {
         let _ = writeln!(out, "  Told here as if {}", node_words(nodes));

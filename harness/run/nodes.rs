@@ -4,15 +4,16 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde_json::Value;
 use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
 use super::plan::Plan;
-use crate::cluster::client::Access;
+use crate::cluster::client::{Access, Answer, Vantage};
 use crate::cluster::{ClusterError, Node};
 use crate::event::CaseInfo;
-use crate::scenario::{self, NamedNode, NodeRef, Nodes, Version};
+use crate::scenario::{self, Leaders, Led, NamedNode, NodeRef, Nodes, Version};
 
 /// How long it may take until one member leads: an election takes seconds.
 const ELECTION: Duration = Duration::from_secs(30);
@@ -20,7 +21,7 @@ const ELECTION: Duration = Duration::from_secs(30);
 /// Where a member serves its metrics, on its node alone.
 const METRICS: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 2381);
 
-/// How long a member may take to answer.
+/// How long a member, or an apiserver, may take to answer.
 const ANSWER: Duration = Duration::from_secs(2);
 
 /// No answer is longer, in bytes.
@@ -50,16 +51,15 @@ impl Chooser {
     /// Chooses, and plans the case with these nodes.
     ///
     /// # Errors
-    /// If no member of etcd leads although one must, or the cluster has too few nodes.
+    /// If nobody leads what somebody must lead, or the cluster has too few nodes.
     pub(super) async fn choose(&self, access: &Access) -> Result<(Plan, Nodes), ClusterError> {
-        let leader = if scenario::needs_leader(&self.named) {
-            Some(etcd_leader(access).await?)
-        } else {
-            None
-        };
+        let mut leaders = Leaders::new();
+        for led in scenario::led(&self.named) {
+            leaders.insert(led, leader(led, access).await?);
+        }
         let all = access.cluster().nodes().len();
         let masters = access.masters().count();
-        let mut choices = scenario::choices(&self.named, masters, all - masters, leader);
+        let mut choices = scenario::choices(&self.named, masters, all - masters, &leaders);
         if choices.is_empty() {
             return Err(ClusterError::new("the cluster has no nodes for the scenario's names"));
         }
@@ -86,27 +86,63 @@ fn index(draw: u64, count: usize) -> usize {
     usize::try_from(draw % count).unwrap_or(0)
 }
 
-/// The master whose etcd member says that it leads, once exactly one does.
-async fn etcd_leader(access: &Access) -> Result<NodeRef, ClusterError> {
+/// The master that leads it, once exactly one does.
+async fn leader(led: Led, access: &Access) -> Result<NodeRef, ClusterError> {
     let start = Instant::now();
     loop {
-        let mut leaders = vec![];
-        for master in access.masters() {
-            if leads(&**master).await? {
-                leaders.push(master.id());
-            }
-        }
+        let leaders = match led {
+            Led::Etcd => etcd_leaders(access).await?,
+            _ => holders(led, access).await?,
+        };
         if let [leader] = leaders[..] {
             return Ok(leader);
         }
         if start.elapsed() >= ELECTION {
             let said = leaders.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
             let said = if said.is_empty() { "none" } else { &said };
-            let context = format!("one etcd member must lead; after {ELECTION:?} it is {said}");
+            let what = led.name();
+            let context = format!("one master must lead {what}; after {ELECTION:?} it is {said}");
             return Err(ClusterError::new(context));
         }
         tokio::time::sleep(PERIOD).await;
     }
+}
+
+/// The masters whose etcd members say that they lead.
+async fn etcd_leaders(access: &Access) -> Result<Vec<NodeRef>, ClusterError> {
+    let mut leaders = vec![];
+    for master in access.masters() {
+        if leads(&**master).await? {
+            leaders.push(master.id());
+        }
+    }
+    Ok(leaders)
+}
+
+/// The masters whose components hold the Lease, as the apiservers tell it.
+async fn holders(led: Led, access: &Access) -> Result<Vec<NodeRef>, ClusterError> {
+    let path = format!("/apis/coordination.k8s.io/v1/namespaces/kube-system/leases/{}", led.name());
+    let mut holders = vec![];
+    for master in access.masters() {
+        let at = access.apiserver(master.id())?;
+        if let Answer::Status { code: 200, body } =
+            access.get(Vantage::Beside, at, &path, ANSWER).await?
+        {
+            let holds = |one: &&Arc<dyn Node>| holds(&body, one.name());
+            holders.extend(access.masters().find(holds).map(|holder| holder.id()));
+        }
+    }
+    holders.sort();
+    holders.dedup();
+    Ok(holders)
+}
+
+/// Whether a Lease is held by a component of this node: the node's name, `_` and a random id
+/// (<https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kube-controller-manager/app/controllermanager.go>).
+fn holds(lease: &str, node: &str) -> bool {
+    let lease: Value = serde_json::from_str(lease).unwrap_or_default();
+    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
+    holder.strip_prefix(node).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// Asks a member where kubeadm has it serve its metrics.
@@ -165,5 +201,13 @@ mod tests {
         assert!(says_leader(&metrics(1)));
         assert!(!says_leader(&metrics(0)));
         assert!(!says_leader(""));
+    }
+
+    #[test]
+    fn the_holder_of_a_lease_is_told_by_its_nodes_name() {
+        let lease = r#"{"spec": {"holderIdentity": "master-1_a3f4"}}"#;
+        assert!(holds(lease, "master-1"));
+        assert!(!holds(lease, "master-2") && !holds(lease, "master"));
+        assert!(!holds(r#"{"spec": {"holderIdentity": ""}}"#, "") && !holds("", "master-1"));
     }
 }

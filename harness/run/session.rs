@@ -102,9 +102,7 @@ struct Shared<'a> {
     supplies: &'a Arc<Supplies>,
     events: &'a mpsc::UnboundedSender<Event>,
     interrupt: &'a CancellationToken,
-    kept: Mutex<Option<Arc<dyn Cluster>>>,
-    /// A cluster that another process holds, for the one worker.
-    reused: Mutex<Option<Held>>,
+    kept: &'a Mutex<Option<Arc<dyn Cluster>>>,
     /// What cases share that change nothing.
     unchanged: Arc<tokio::sync::Mutex<Option<Arc<dyn Cluster>>>>,
 }
@@ -144,31 +142,31 @@ impl Session {
             let clusters = if self.shares() { 1 } else { self.jobs.min(jobs.len()) };
             self.provider.room(nodes * clusters).map_err(SessionError::Room)?;
         }
-        let reused = match (&self.reuse, jobs.first()) {
+        let mut reused = match (&self.reuse, jobs.first()) {
             (Some(name), Some(first)) => Some(self.take(name, first, &jobs).await?),
             _ => None,
         };
-        let mut shared = Shared {
-            reused: Mutex::new(reused),
-            queue: Arc::new(Queue::new(vec![], false)),
-            began,
-            supplies,
-            events,
-            interrupt,
-            kept: Mutex::default(),
-            unchanged: Arc::default(),
-        };
+        let kept = Mutex::default();
         for jobs in self.at_once(jobs) {
             let workers = self.jobs.min(jobs.len());
-            shared.queue = Arc::new(Queue::new(jobs, self.repeat.is_none()));
-            // Each is waited for: a case that is dropped leaves its reverts undone.
-            let ended = join_all((0..workers).map(|_| self.work(&shared))).await;
+            let shared = Shared {
+                queue: Arc::new(Queue::new(jobs, self.repeat.is_none())),
+                began,
+                supplies,
+                events,
+                interrupt,
+                kept: &kept,
+                unchanged: Arc::default(),
+            };
+            // Each is waited for: a case that is dropped leaves its reverts undone. Whoever reuses a
+            // cluster has one worker.
+            let ended = join_all((0..workers).map(|_| self.work(&shared, reused.take()))).await;
             if let Some(cluster) = shared.unchanged.lock().await.take() {
                 cluster.delete().await.map_err(SessionError::End)?;
             }
             ended.into_iter().collect::<Result<Vec<()>, _>>()?;
         }
-        Ok(shared.kept.into_inner().unwrap_or_else(PoisonError::into_inner))
+        Ok(kept.into_inner().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// Cases that are worked off before others: those that share a cluster, if any do.
@@ -255,10 +253,9 @@ impl Session {
         Ok(())
     }
 
-    /// Runs one case after another, until none is left.
-    async fn work(&self, shared: &Shared<'_>) -> Result<(), SessionError> {
+    /// Runs one case after another, the first on `held` if it is given, until none is left.
+    async fn work(&self, shared: &Shared<'_>, mut held: Option<Held>) -> Result<(), SessionError> {
         let mut next = shared.queue.take();
-        let mut held = shared.reused.lock().unwrap_or_else(PoisonError::into_inner).take();
         while let Some(job) = next {
             if shared.interrupt.is_cancelled() {
                 break;
@@ -295,11 +292,16 @@ impl Session {
             let (one, other) = (first.options.clone(), other.options.clone());
             return Err(SessionError::Different(Box::new([one, other])));
         }
-        let logs = format!("{LOGS}{}", first.index);
-        let options =
-            ClusterOptions { logs: Some(self.folder.join(&logs)), ..first.options.clone() };
+        let (logs, options) = self.logged(first);
         let cluster = self.provider.reuse(name, options).await.map_err(SessionError::Reuse)?;
         Ok(Held::new(cluster, Some(logs)))
+    }
+
+    /// Where the logs of a case's cluster go, below the run's folder, and the options that say so.
+    fn logged(&self, job: &Job) -> (String, ClusterOptions) {
+        let logs = format!("{LOGS}{}", job.index);
+        let options = ClusterOptions { logs: Some(self.folder.join(&logs)), ..job.options.clone() };
+        (logs, options)
     }
 
     /// Runs a case; whether its cluster is handed on is decided when it is over.
@@ -311,8 +313,7 @@ impl Session {
     ) -> Result<After, SessionError> {
         let (case, next) = self.case(&job, shared)?;
         let spends = case.plan.actions.iter().any(|action| fault::spends(&action.fault));
-        let logs = format!("{LOGS}{}", job.index);
-        let options = ClusterOptions { logs: Some(self.folder.join(&logs)), ..job.options.clone() };
+        let (logs, options) = self.logged(&job);
         let provision = move |said: mpsc::UnboundedSender<String>| {
             let (supplies, options) = (Arc::clone(shared.supplies), options.clone());
             let (provider, logs) = (self.provider, logs.clone());

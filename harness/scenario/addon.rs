@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::problem::Finding;
 use super::read::Reader;
+use super::reference::{Field, Shape, list, optional};
 use super::tree::Node;
 
 /// Something installed in the cluster before its steady state.
@@ -25,6 +26,18 @@ impl Addon {
         }
     }
 }
+
+/// How they are written.
+pub(super) const ADDONS: Field = optional(
+    "addons",
+    "What is installed in the cluster before its steady state, each once.",
+    list(&Shape::Words(&[(
+        "metrics-server",
+        "Serves the API `metrics.k8s.io` through the aggregator, by its own manifests.",
+    )])),
+)
+.or("[]")
+.examples(&["addons: [metrics-server]"]);
 
 /// Reads a list of addons, none of them twice.
 pub(super) fn addons(reader: &mut Reader, node: &Node) -> Option<Vec<Addon>> {

@@ -25,10 +25,13 @@ macro_rules! builtin {
 
 /// The scenarios that come with the program, in the order of lists: every file in `scenarios/`.
 pub const BUILTIN: &[Builtin] = &[
+    builtin!("bad-front-proxy-certificate"),
     builtin!("container-name-taken"),
     builtin!("dead-metrics-server"),
     builtin!("etcd-member-down"),
+    builtin!("etcd-name-taken"),
     builtin!("master-lost"),
+    builtin!("metrics-server-unreachable"),
     builtin!("restart-behind-a-blackhole"),
     builtin!("stopped-apiserver"),
 ];

@@ -3,19 +3,23 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::addon::addons;
+use super::addon::{ADDONS, addons};
 use super::fault;
 use super::history;
-use super::nodes;
+use super::nodes::{self, NODES};
 use super::probe;
 use super::problem::Finding;
 use super::read::{Fields, Read, Reader, nearest};
+use super::reference::{
+    DURATION, FLAGS, LINE, NAME, ONLY, Rule, Shape, TEXT, kind, list, map, one_of, optional,
+    required, ruled, some,
+};
 use super::tree::{Node, Value};
-use super::versions::versions;
-use super::waits::waits;
+use super::versions::{VERSIONS, versions};
+use super::waits::{WAITS_FOR, waits};
 use super::{
-    Action, ClusterNeeds, Expectation, NamedNode, Nodes, Revert, Scenario, Setting, Step, Timing,
-    choices, named_in,
+    Action, ClusterNeeds, Expectation, Leaders, NamedNode, Nodes, Revert, Scenario, Setting, Step,
+    Timing, choices, named_in,
 };
 
 const API_VERSION: &str = "outage/v1alpha1";
@@ -34,6 +38,15 @@ struct Metadata {
     notes: String,
     references: Vec<String>,
 }
+
+/// How a scenario is written.
+pub const SCENARIO: Shape = map(&[
+    required("apiVersion", "The version of the language.", Shape::Just(API_VERSION)),
+    required("kind", "That this is a scenario.", Shape::Just(KIND)),
+    required("metadata", "What the scenario is called, and what it is about.", METADATA)
+        .examples(&["metadata: {name: my-incident, title: One line for lists}"]),
+    required("spec", "The cluster, what must hold at first, and the steps.", SPEC),
+]);
 
 /// Reads a scenario. What it gives is only sound if the reader found nothing.
 pub(super) fn scenario(reader: &mut Reader, root: &Node) -> Option<Scenario> {
@@ -78,6 +91,18 @@ fn is_ours(reader: &mut Reader, fields: &mut Fields) -> bool {
     version && kind
 }
 
+const METADATA: Shape = map(&[
+    required("name", "Its name; its file is called like it.", NAME),
+    required("title", "One line for lists.", LINE),
+    optional("notes", "What it teaches, and what was measured.", TEXT),
+    optional(
+        "references",
+        "Where the incident is documented: addresses, source files, titles of reports.",
+        list(&LINE),
+    )
+    .or("[]"),
+]);
+
 fn metadata(reader: &mut Reader, node: &Node) -> Option<Metadata> {
     let mut fields = Fields::of(reader, node, "`metadata`")?;
     let name = fields.required(reader, "name", Reader::name);
@@ -93,6 +118,21 @@ fn metadata(reader: &mut Reader, node: &Node) -> Option<Metadata> {
         references: references.unwrap_or_default(),
     })
 }
+
+const SPEC: Shape = map(&[
+    required("cluster", "The cluster that it needs.", CLUSTER)
+        .examples(&["cluster: {masters: 3, workers: 1}"]),
+    optional("variants", "Names of the variants in which the steps are carried out.", some(&NAME))
+        .or("[default]")
+        .examples(&["variants: [lease-sigkill, lease-sigterm]"]),
+    NODES,
+    required(
+        "steadyState",
+        "What must hold before anything is injected, all of it at one moment, or the case is INVALID.",
+        some(&EXPECTATION),
+    ),
+    required("steps", "What is done, in this order.", STEPS_LIST),
+]);
 
 /// Reads `spec` into a scenario without its metadata. The cluster's size and the variants come
 /// first: the rest refers to them.
@@ -142,7 +182,8 @@ fn named_nodes(reader: &mut Reader, fields: &mut Fields) -> Option<Vec<NamedNode
         let (masters, workers) = (reader.masters?, reader.workers?);
         let mut all = vec![];
         for variant in reader.variants.clone()? {
-            let of_variant = choices(&named_in(&named, &variant), masters, workers, None);
+            let of_variant =
+                choices(&named_in(&named, &variant), masters, workers, &Leaders::new());
             if of_variant.is_empty() {
                 let help = "allow more nodes, or set `spec.cluster.masters` and `workers`";
                 let message = "no nodes of the cluster can have all these names";
@@ -174,6 +215,24 @@ fn variants(reader: &mut Reader, node: &Node) -> Option<Vec<String>> {
     // With a name missing, whatever refers to it would look wrong.
     (reader.found() == found).then_some(variants)
 }
+
+const CLUSTER: Shape = map(&[
+    VERSIONS,
+    required("masters", "Nodes of the control plane.", Shape::Numbers(&[1, 3, 5])),
+    required("workers", "Nodes that are not.", Shape::Whole { least: 0, most: 3 }),
+    optional(
+        "settings",
+        "Flags of components of the control plane that differ from kubeadm's, on every master.",
+        list(&map(&[
+            ONLY,
+            required("component", "The component whose flags they are.", fault::COMPONENT),
+            required("flags", "Each flag's name, without dashes, and its value.", FLAGS),
+        ])),
+    )
+    .or("[]")
+    .examples(&["settings: [{component: kube-apiserver, flags: {v: \"4\"}}]"]),
+    ADDONS,
+]);
 
 fn cluster(reader: &mut Reader, node: &Node) -> Option<ClusterNeeds> {
     let mut fields = Fields::of(reader, node, "`cluster`")?;
@@ -216,6 +275,34 @@ fn setting(reader: &mut Reader, node: &Node) -> Option<Setting> {
     Some(Setting { only, component: component?, flags: flags? })
 }
 
+const STEPS_LIST: Shape = some(&one_of(
+    "a step",
+    &[
+        kind(
+            "inject",
+            "Injects a fault and proves its effect. Times to detect count from here.",
+            ACTION,
+        ),
+        kind("detect", "What must be seen while the fault is in place.", some(&EXPECTATION)),
+        kind(
+            "revert",
+            "Takes faults back, the last first, and verifies that. Times to recover count from here.",
+            map(&[
+                ONLY,
+                VERSIONS,
+                required("actions", "Names of actions of earlier steps.", some(&NAME)),
+            ]),
+        )
+        .examples(&["revert: {actions: [stopped]}"]),
+        kind(
+            "remedy",
+            "A change that mends the cluster with the fault still in place. Undone at the end.",
+            ACTION,
+        ),
+        kind("recover", "What must be seen after a revert or a remedy.", some(&EXPECTATION)),
+    ],
+));
+
 /// Reads a step; nothing if there is anything wrong with it.
 fn step<'a>(reader: &mut Reader, item: &'a Node) -> Option<(Step, &'a Node)> {
     let found = reader.found();
@@ -239,6 +326,16 @@ fn inner(step: &Node) -> &Node {
     }
 }
 
+const ACTION: Shape = Shape::Shared(
+    "action",
+    &map(&[
+        required("name", "Its name; `revert` refers to it.", NAME),
+        ONLY,
+        VERSIONS,
+        required("fault", "What is changed.", fault::FAULT),
+    ]),
+);
+
 fn action(reader: &mut Reader, node: &Node) -> Option<Action> {
     let mut fields = Fields::of(reader, node, "an action")?;
     let name = fields.required(reader, "name", Reader::name);
@@ -258,6 +355,48 @@ fn revert(reader: &mut Reader, node: &Node) -> Option<Revert> {
     fields.end(reader);
     Some(Revert { only, versions, actions: actions? })
 }
+
+const EXPECTATION: Shape = Shape::Shared(
+    "expectation",
+    &ruled(
+        &[
+            required("name", "What is expected, in words.", LINE),
+            ONLY,
+            VERSIONS,
+            required("probe", "What is observed, and what must be seen.", probe::PROBE),
+            optional(
+                "every",
+                "The time from the end of one observation to the start of the next, where the probe \
+                 polls; at least 10ms. Without: 100ms for `health`, `endpoints`, `condition`, `object` and \
+                 `writes`, 500ms for `log`, 1s for the others.",
+                DURATION,
+            )
+            .examples(&["every: 2s"]),
+            optional(
+                "within",
+                "It must begin to hold by then, and not hold yet just before its cause.",
+                DURATION,
+            )
+            .examples(&["within: 30s"]),
+            optional(
+                "stableFor",
+                "How long it must go on to hold then; without: one observation is enough.",
+                DURATION,
+            )
+            .examples(&["stableFor: 5s"]),
+            optional("throughout", "It must hold all this time.", DURATION)
+                .examples(&["throughout: 60s"]),
+            optional("after", "How long after the start of its step that begins.", DURATION)
+                .or("0s"),
+            WAITS_FOR,
+        ],
+        &[
+            Rule::One(&["within", "throughout"]),
+            Rule::With("stableFor", "within"),
+            Rule::With("after", "throughout"),
+        ],
+    ),
+);
 
 fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
     let mut fields = Fields::of(reader, node, "an expectation")?;

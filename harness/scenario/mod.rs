@@ -16,6 +16,8 @@ mod nodes;
 mod probe;
 mod problem;
 mod read;
+pub mod reference;
+mod template;
 mod tree;
 mod types;
 mod versions;
@@ -25,9 +27,12 @@ pub use addon::Addon;
 pub use builtin::{BUILTIN, Builtin, UnknownBuiltin, builtin};
 pub use expression::Expression;
 pub use fault::*;
-pub use nodes::{NamedNode, Nodes, Pick, choices, named_in, needs_leader, words as node_words};
+pub use nodes::{
+    Leaders, Led, NamedNode, Nodes, Pick, choices, led, named_in, words as node_words,
+};
 pub use probe::*;
 pub use problem::{LoadError, Problem};
+pub use template::template;
 pub use types::*;
 pub use versions::{Version, VersionRange, Versions};
 pub use waits::Wait;

@@ -5,12 +5,13 @@
 //! reading can't fail, every choice that could come out is tried when the file is loaded. A name may
 //! stand for another node in another variant, but it stands for one in each.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::Serialize;
 
 use super::problem::Finding;
 use super::read::{Fields, Reader, is_label};
+use super::reference::{Field, LABEL, LINE, ONLY, Rule, Shape, list, optional, ruled};
 use super::tree::{Entry, Node, Value};
 use super::{NodeRef, Only};
 
@@ -33,14 +34,46 @@ pub struct NamedNode {
     pub not: Vec<String>,
 }
 
+/// What one of the masters leads.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Led {
+    /// Its member leads etcd.
+    Etcd,
+    /// Its controller manager holds the Lease.
+    KubeControllerManager,
+    /// Its scheduler holds the Lease.
+    KubeScheduler,
+}
+
+impl Led {
+    /// Its name, also that of the Lease of those that have one.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Etcd => "etcd",
+            Self::KubeControllerManager => "kube-controller-manager",
+            Self::KubeScheduler => "kube-scheduler",
+        }
+    }
+}
+
+const LED: [(&str, Led); 3] = [
+    ("etcd", Led::Etcd),
+    ("kube-controller-manager", Led::KubeControllerManager),
+    ("kube-scheduler", Led::KubeScheduler),
+];
+
+/// The master that leads each.
+pub type Leaders = BTreeMap<Led, NodeRef>;
+
 /// Which nodes a name may stand for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Pick {
-    /// The master whose etcd member leads when the steady state begins.
-    LeadsEtcd,
+    /// The master that leads it when the steady state begins.
+    Leads(Led),
     /// Any other master.
-    FollowsEtcd,
+    NotLeads(Led),
     /// Any master.
     AnyMaster,
     /// Any worker.
@@ -49,12 +82,12 @@ pub enum Pick {
 
 impl std::fmt::Display for NamedNode {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self.pick {
-            Pick::LeadsEtcd => "the master that leads etcd",
-            Pick::FollowsEtcd => "any master that does not lead etcd",
-            Pick::AnyMaster => "any master",
-            Pick::AnyWorker => "any worker",
-        })?;
+        match self.pick {
+            Pick::Leads(led) => write!(f, "the master that leads {}", led.name())?,
+            Pick::NotLeads(led) => write!(f, "any master that does not lead {}", led.name())?,
+            Pick::AnyMaster => f.write_str("any master")?,
+            Pick::AnyWorker => f.write_str("any worker")?,
+        }
         if !self.not.is_empty() {
             write!(f, ", but not {}", self.not.join(" nor "))?;
         }
@@ -67,28 +100,37 @@ pub fn named_in(named: &[NamedNode], variant: &str) -> Vec<NamedNode> {
     named.iter().filter(|node| node.only.covers(variant)).cloned().collect()
 }
 
-/// Whether somebody must look which master leads etcd.
-pub fn needs_leader(named: &[NamedNode]) -> bool {
-    named.iter().any(|node| matches!(node.pick, Pick::LeadsEtcd | Pick::FollowsEtcd))
+/// Of what somebody must look which master leads it.
+pub fn led(named: &[NamedNode]) -> BTreeSet<Led> {
+    let led = named.iter().filter_map(|node| match node.pick {
+        Pick::Leads(led) | Pick::NotLeads(led) => Some(led),
+        Pick::AnyMaster | Pick::AnyWorker => None,
+    });
+    led.collect()
 }
 
-/// Every choice of nodes that meets what the names of one variant ask for, in a fixed order. Without a `leader`
-/// any master may lead etcd.
+/// Every choice of nodes that meets what the names of one variant ask for, in a fixed order. What is
+/// not in `leaders` may be led by any master.
 pub fn choices(
     named: &[NamedNode],
     masters: usize,
     workers: usize,
-    leader: Option<NodeRef>,
+    leaders: &Leaders,
 ) -> Vec<Nodes> {
     let masters: Vec<_> = (1..=masters).map(NodeRef::Master).collect();
     let workers: Vec<_> = (1..=workers).map(NodeRef::Worker).collect();
-    let leaders = match leader {
-        Some(leader) => vec![leader],
-        None if needs_leader(named) => masters.clone(),
-        None => vec![NodeRef::Master(1)],
-    };
+    let mut all_leaders = vec![leaders.clone()];
+    for led in led(named).into_iter().filter(|led| !leaders.contains_key(led)) {
+        let with = |leaders: &Leaders, master: &NodeRef| {
+            leaders.iter().map(|(led, node)| (*led, *node)).chain([(led, *master)]).collect()
+        };
+        all_leaders = all_leaders
+            .iter()
+            .flat_map(|leaders| masters.iter().map(|master| with(leaders, master)))
+            .collect();
+    }
     let mut all = vec![];
-    for leader in leaders {
+    for leaders in all_leaders {
         let mut some = vec![Nodes::new()];
         for node in named {
             let candidates = match node.pick {
@@ -96,8 +138,8 @@ pub fn choices(
                 _ => &masters,
             };
             let fits = |candidate: &&NodeRef| match node.pick {
-                Pick::LeadsEtcd => **candidate == leader,
-                Pick::FollowsEtcd => **candidate != leader,
+                Pick::Leads(led) => **candidate == leaders[&led],
+                Pick::NotLeads(led) => **candidate != leaders[&led],
                 Pick::AnyMaster | Pick::AnyWorker => true,
             };
             let with = |nodes: &Nodes, candidate: &NodeRef| {
@@ -113,6 +155,8 @@ pub fn choices(
         some.retain(|nodes| named.iter().all(|node| is_apart(node, nodes)));
         all.extend(some);
     }
+    let mut seen = BTreeSet::new();
+    all.retain(|nodes| seen.insert(nodes.clone()));
     all
 }
 
@@ -124,6 +168,48 @@ fn is_apart(node: &NamedNode, nodes: &Nodes) -> bool {
 pub fn words(nodes: &Nodes) -> String {
     nodes.iter().map(|(name, node)| format!("{name} = {node}")).collect::<Vec<_>>().join(", ")
 }
+
+/// How it is written what a master leads.
+const LEDS: Shape = Shape::Words(&[
+    ("etcd", "its member leads"),
+    ("kube-controller-manager", "its controller manager holds the Lease"),
+    ("kube-scheduler", "its scheduler holds the Lease"),
+]);
+
+/// How one saying of a named node is written.
+const NAMED: Shape = Shape::Shared(
+    "namedNode",
+    &ruled(
+        &[
+            optional("leads", "The master that leads it when the steady state begins.", LEDS)
+                .examples(&["leads: etcd"]),
+            optional("notLeads", "Any other master.", LEDS).examples(&["notLeads: etcd"]),
+            optional(
+                "any",
+                "Any node of a role, by the seed that is printed.",
+                Shape::Words(&[("masters", ""), ("workers", "")]),
+            )
+            .examples(&["any: masters"]),
+            optional(
+                "not",
+                "Names of other nodes that it must not be: one, or a list.",
+                Shape::Either(&[LINE, list(&LINE)]),
+            ),
+            ONLY,
+        ],
+        &[Rule::One(&["leads", "notLeads", "any"])],
+    ),
+);
+
+/// How they are written.
+pub(super) const NODES: Field = optional(
+    "nodes",
+    "Names for nodes that are chosen when a case begins, at most four. A name that is another node in \
+     another variant has a list with one item for each.",
+    Shape::Named { of: &Shape::Either(&[NAMED, list(&NAMED)]), names: LABEL, count: (0, MOST) },
+)
+.or("{}")
+.examples(&["nodes: {lost: {leads: etcd}, peer: {any: masters, not: lost}}"]);
 
 /// Reads `nodes`, and takes the first choice for the rest of the file.
 pub(super) fn named(reader: &mut Reader, node: &Node) -> Option<Vec<NamedNode>> {
@@ -173,15 +259,14 @@ fn said_once(reader: &mut Reader, entry: &Entry, said: &[NamedNode]) {
 }
 
 fn one(reader: &mut Reader, node: &Node, name: &str, names: &[&str]) -> Option<NamedNode> {
-    const ETCD: [(&str, ()); 1] = [("etcd", ())];
     const ROLES: [(&str, Pick); 2] = [("masters", Pick::AnyMaster), ("workers", Pick::AnyWorker)];
     let mut fields = Fields::of(reader, node, "a named node")?;
     let [leads, follows, any] = ["leads", "notLeads", "any"].map(|field| fields.get(field));
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
     let not = fields.get("not");
     let pick = match (leads, follows, any) {
-        (Some(node), None, None) => reader.word(node, &ETCD).map(|()| Pick::LeadsEtcd),
-        (None, Some(node), None) => reader.word(node, &ETCD).map(|()| Pick::FollowsEtcd),
+        (Some(node), None, None) => reader.word(node, &LED).map(Pick::Leads),
+        (None, Some(node), None) => reader.word(node, &LED).map(Pick::NotLeads),
         (None, None, Some(node)) => reader.word(node, &ROLES),
         _ => {
             let help = "write one of `leads: etcd`, `notLeads: etcd`, `any: masters` and \
@@ -224,29 +309,49 @@ mod tests {
         NamedNode { name: name.into(), only: Only::default(), pick, not }
     }
 
+    fn led_by(master: usize) -> Leaders {
+        Leaders::from([(Led::Etcd, NodeRef::Master(master))])
+    }
+
     #[test]
     fn every_choice_meets_what_is_asked_for() {
         let named = [
-            node("lost", Pick::LeadsEtcd, &[]),
+            node("lost", Pick::Leads(Led::Etcd), &[]),
             node("peer", Pick::AnyMaster, &["lost"]),
             node("from", Pick::AnyWorker, &[]),
         ];
-        let all = choices(&named, 3, 2, None);
+        let all = choices(&named, 3, 2, &Leaders::new());
         assert_eq!(all.len(), 3 * 2 * 2);
         assert!(all.iter().all(|nodes| nodes["lost"] != nodes["peer"]));
-        let with = choices(&named, 3, 2, Some(NodeRef::Master(2)));
+        let with = choices(&named, 3, 2, &led_by(2));
         assert_eq!(with.len(), 4);
         assert!(with.iter().all(|nodes| nodes["lost"] == NodeRef::Master(2)));
-        let follows = choices(&[node("x", Pick::FollowsEtcd, &[])], 3, 0, Some(NodeRef::Master(1)));
+        let follows = choices(&[node("x", Pick::NotLeads(Led::Etcd), &[])], 3, 0, &led_by(1));
         assert_eq!(follows.iter().map(words).collect::<Vec<_>>(), ["x = master-2", "x = master-3"]);
     }
 
     #[test]
+    fn two_may_be_led_by_one_master_or_by_two() {
+        let named = [
+            node("a", Pick::Leads(Led::KubeScheduler), &[]),
+            node("b", Pick::Leads(Led::KubeControllerManager), &[]),
+        ];
+        assert_eq!(choices(&named, 3, 0, &Leaders::new()).len(), 3 * 3);
+        let known = Leaders::from([(Led::KubeScheduler, NodeRef::Master(3))]);
+        let all = choices(&named, 3, 0, &known);
+        assert!(all.iter().all(|nodes| nodes["a"] == NodeRef::Master(3)));
+        let b: Vec<_> = all.iter().map(|nodes| nodes["b"]).collect();
+        assert_eq!(b, [1, 2, 3].map(NodeRef::Master));
+    }
+
+    #[test]
     fn what_can_not_be_has_no_choice() {
-        assert!(choices(&[node("x", Pick::AnyWorker, &[])], 3, 0, None).is_empty());
+        assert!(choices(&[node("x", Pick::AnyWorker, &[])], 3, 0, &Leaders::new()).is_empty());
         let two = [node("x", Pick::AnyMaster, &["y"]), node("y", Pick::AnyMaster, &[])];
-        assert!(choices(&two, 1, 0, None).is_empty());
-        assert!(choices(&[node("x", Pick::FollowsEtcd, &[])], 1, 0, None).is_empty());
-        assert_eq!(choices(&[], 3, 1, None), [Nodes::new()]);
+        assert!(choices(&two, 1, 0, &Leaders::new()).is_empty());
+        assert!(
+            choices(&[node("x", Pick::NotLeads(Led::Etcd), &[])], 1, 0, &Leaders::new()).is_empty()
+        );
+        assert_eq!(choices(&[], 3, 1, &Leaders::new()), [Nodes::new()]);
     }
 }

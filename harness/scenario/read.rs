@@ -88,6 +88,14 @@ impl Reader {
         Some(text)
     }
 
+    /// The same, or an empty one.
+    pub(super) fn line_or_empty(&mut self, node: &Node) -> Option<String> {
+        match &node.value {
+            Value::Text(text) if text.is_empty() => Some(String::new()),
+            _ => self.line(node),
+        }
+    }
+
     /// A text that is not empty.
     pub(super) fn text(&mut self, node: &Node) -> Option<String> {
         match &node.value {
@@ -131,6 +139,14 @@ impl Reader {
                 format!("{number} is out of range"),
                 format!("write a whole number from {least} to {}", u32::MAX),
             ),
+        }
+    }
+
+    /// `true` or `false`.
+    pub(super) fn boolean(&mut self, node: &Node) -> Option<bool> {
+        match node.value {
+            Value::Bool(value) => Some(value),
+            _ => self.mistyped(node, "`true` or `false`"),
         }
     }
 
@@ -334,20 +350,24 @@ pub(super) struct Fields<'a> {
     node: &'a Node,
     entries: &'a [Entry],
     asked: Vec<&'static str>,
+    /// Fields that are missing, but perhaps only misspelt.
+    misspelt: Vec<&'static str>,
 }
 
 impl<'a> Fields<'a> {
     /// The fields of `node`, which is `what`: "a probe".
     pub(super) fn of(reader: &mut Reader, node: &'a Node, what: &str) -> Option<Self> {
         match &node.value {
-            Value::Map(entries) => Some(Self { node, entries, asked: vec![] }),
+            Value::Map(entries) => Some(Self { node, entries, asked: vec![], misspelt: vec![] }),
             _ => reader.mistyped(node, &format!("a map with the fields of {what}")),
         }
     }
 
     /// The value of a field, unread.
     pub(super) fn get(&mut self, name: &'static str) -> Option<&'a Node> {
-        self.asked.push(name);
+        if !self.asked.contains(&name) {
+            self.asked.push(name);
+        }
         self.entries.iter().find(|entry| entry.key == name).map(|entry| &entry.value)
     }
 
@@ -359,6 +379,20 @@ impl<'a> Fields<'a> {
         read: Read<T>,
     ) -> Option<T> {
         self.get(name).and_then(|node| read(reader, node))
+    }
+
+    /// The value of a field that may be absent, told from one that can't be read: nothing at all.
+    #[expect(clippy::option_option, reason = "read or not; then said or not")]
+    pub(super) fn perhaps<T>(
+        &mut self,
+        reader: &mut Reader,
+        name: &'static str,
+        read: Read<T>,
+    ) -> Option<Option<T>> {
+        match self.get(name) {
+            Some(node) => read(reader, node).map(Some),
+            None => Some(None),
+        }
     }
 
     /// The value of a field that must be there.
@@ -382,11 +416,17 @@ impl<'a> Fields<'a> {
             return Some((read(reader, node)?, node));
         }
         // A misspelt field is reported as such, in `end`.
-        if !self.entries.iter().any(|entry| nearest(&entry.key, [name]).is_some()) {
-            let finding = Finding::new(self.node.span, format!("the field `{name}` is missing"));
-            reader.report(finding.help(format!("add `{name}: …`")));
+        if self.entries.iter().any(|entry| nearest(&entry.key, [name]).is_some()) {
+            self.misspelt.push(name);
+        } else {
+            self.missing(reader, name);
         }
         None
+    }
+
+    fn missing(&self, reader: &mut Reader, name: &str) {
+        let finding = Finding::new(self.node.span, format!("the field `{name}` is missing"));
+        reader.report(finding.help(format!("add `{name}: …`")));
     }
 
     /// Fields that were not asked for so far.
@@ -400,8 +440,19 @@ impl<'a> Fields<'a> {
         reader.report(Finding::new(self.node.span, message).help(help));
     }
 
+    /// The end of a map that may have other fields, too: none of them is a misspelt one.
+    pub(super) fn open_end(self, reader: &mut Reader) {
+        self.misspelt.iter().for_each(|name| self.missing(reader, name));
+    }
+
     /// Reports every field that was not asked for.
     pub(super) fn end(self, reader: &mut Reader) {
+        // What looked like a missing field may be another one.
+        for name in &self.misspelt {
+            if !self.unknown().any(|key| nearest(key, [*name]).is_some()) {
+                self.missing(reader, name);
+            }
+        }
         for entry in self.entries.iter().filter(|entry| !self.asked.contains(&entry.key.as_str())) {
             let help = suggest(&entry.key, self.asked.iter().copied());
             reader.report(

@@ -6,10 +6,13 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{
-    Apply, ContainerNameTaken, Delete, Freeze, Isolate, Kill, Patch, Pause, PowerOff, Scale,
-    Traffic,
+    Apply, CertificateChange, CommandFault, ContainerNameTaken, Delete, FileChange, Freeze,
+    Isolate, Kill, Patch, Pause, PowerOff, Scale, Traffic,
 };
-use super::probe::{EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Writes, Written};
+use super::probe::{
+    CommandRun, EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Wanted, Writes,
+    Written,
+};
 use super::{Addon, NamedNode, Version, Versions, Wait};
 
 /// One documented incident as a test: a cluster, what must hold at first, and steps that break,
@@ -213,6 +216,12 @@ pub enum Fault {
     Isolate(Isolate),
     /// Packets between two ends are dropped or rejected until the revert.
     Traffic(Traffic),
+    /// A file of a node is replaced, removed or made unreadable.
+    File(FileChange),
+    /// A certificate of a node is issued anew, with parts of it changed.
+    Certificate(CertificateChange),
+    /// A shell script of the author's breaks something on a node; others prove and mend it.
+    Command(CommandFault),
 }
 
 /// See [`Fault::Stop`].
@@ -256,6 +265,8 @@ pub struct SettingsChange {
     pub on: Vec<NodeRef>,
     /// Flag name without dashes to its new value; `null` in the file takes the flag away.
     pub flags: BTreeMap<String, Option<String>>,
+    /// Whether the component starts with them. If not, it must refuse them: start and end by itself.
+    pub starts: bool,
 }
 
 /// A probe, the condition on what it sees, and a deadline.
@@ -298,8 +309,9 @@ pub enum Timing {
     },
     /// It must hold at every observation of a window.
     Throughout {
-        /// When the window opens, counted from the start of its step: when the change before it was
-        /// proven and the step before it is over, not when that change was issued.
+        /// When the window opens. In the first step after a change it counts from that change's
+        /// issue, so that what goes on meanwhile is seen; in a later one from the end of the step
+        /// before.
         after: Duration,
         /// How long the window is.
         window: Duration,
@@ -330,6 +342,8 @@ pub enum Probe {
     Metric(Metric),
     /// A `kubectl` command.
     Kubectl(Kubectl),
+    /// A shell script on a node.
+    Command(CommandRun),
     /// Writes through an apiserver, counted by outcome; what is acknowledged is remembered.
     Writes(Writes),
     /// Whether every write that was acknowledged is there.
@@ -405,7 +419,7 @@ pub enum Tally {
 }
 
 /// See [`Probe::Condition`].
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Condition {
     /// `apiVersion` of the object, such as `v1` or `apps/v1`.
     pub api_version: String,
@@ -417,10 +431,25 @@ pub struct Condition {
     pub name: String,
     /// The condition's type.
     pub condition: String,
-    /// What the condition's status must be.
-    pub status: String,
-    /// What its reason must be, if that is expected too.
-    pub reason: Option<String>,
+    /// What is looked at, and what it must be.
+    pub is: ConditionSide,
     /// The apiserver that is asked, directly.
     pub through: NodeRef,
+}
+
+/// What of a condition is looked at.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum ConditionSide {
+    /// What it says.
+    State {
+        /// What its status must be.
+        status: String,
+        /// What its reason must be, if that is expected too.
+        reason: Option<String>,
+        /// A regular expression that its message must match, if that is expected too.
+        message: Option<String>,
+    },
+    /// How often its status has changed since the observation began.
+    Changes(Wanted),
 }

@@ -5,6 +5,7 @@ use std::fmt;
 use serde::Serialize;
 
 use super::read::Reader;
+use super::reference::{Field, Shape, optional, some, text};
 use super::tree::{Node, Value};
 
 /// Major, minor, patch.
@@ -71,6 +72,16 @@ impl fmt::Display for Versions {
         }
     }
 }
+
+const RANGE: Shape = text("a range of versions", r"^(\s*(>=|>|<=|<|=)v*[0-9.]+)+\s*$");
+
+/// How versions are written.
+pub(super) const VERSIONS: Field = optional(
+    "versions",
+    "The versions of Kubernetes that it is for: one range, or a list of them; without: all.",
+    Shape::Shared("versions", &Shape::Either(&[RANGE, some(&RANGE)])),
+)
+.examples(&["versions: \">=1.28.0 <1.28.3\""]);
 
 /// Reads a range or a list of ranges.
 pub(super) fn versions(reader: &mut Reader, node: &Node) -> Option<Versions> {

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::read::{Fields, Reader};
+use super::reference::{DURATION, Field, LINE, kind, map, one_of, optional, required, some};
 use super::tree::Node;
 
 /// Something that an expectation waits for, and that nobody here can make faster.
@@ -24,6 +25,36 @@ pub enum Wait {
     /// The start of a component, by its name; however long it takes.
     Start(String),
 }
+
+/// How they are written.
+pub(super) const WAITS_FOR: Field = optional(
+    "waitsFor",
+    "What Kubernetes spends the time on until then, for the account of a run's seconds.",
+    some(&one_of(
+        "what is waited for",
+        &[
+            kind(
+                "timer",
+                "A documented timer of Kubernetes.",
+                map(&[
+                    required(
+                        "name",
+                        "What it is, with the name of its constant or flag upstream.",
+                        LINE,
+                    ),
+                    required("lasts", "The longest that it lasts.", DURATION),
+                    required("source", "Where upstream says so.", LINE),
+                ]),
+            )
+            .examples(&[
+                "timer: {name: the lease of its address, lasts: 15s, source: \"https://kubernetes.io\"}",
+            ]),
+            kind("start", "The start of a component, by its name; however long it takes.", LINE)
+                .examples(&["start: kube-apiserver"]),
+        ],
+    )),
+)
+.examples(&["waitsFor: [{start: kube-apiserver}]"]);
 
 /// Reads a list of them: `[{timer: {name: …, lasts: 15s, source: …}}, {start: kube-apiserver}]`.
 pub(super) fn waits(reader: &mut Reader, node: &Node) -> Option<Vec<Wait>> {

@@ -14,10 +14,9 @@ use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use e2e_support::stage::{self, Before, Shared};
-use e2e_support::{Failure, Made, Provider, kubectl_on, masters, run_on, wait_for, words};
+use e2e_support::stage::{self, Before, CaseOf, Shared};
+use e2e_support::{Failure, Made, Provider, masters, run_on, wait_for, words};
 use futures::FutureExt;
-use futures::future::LocalBoxFuture;
 use outage::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
 use outage::cluster::{Cluster, Command, DiedUnasked, Node};
 use serde_json::{Value, json};
@@ -32,10 +31,8 @@ const BOOT: Duration = Duration::from_mins(3);
 const NAME: &str = "web.default.svc.cluster.local";
 const PORT: u16 = 8080;
 
-type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
-
 /// In this order: the disturbing ones come last.
-const CASES: [(&str, Case); 14] = [
+const CASES: [(&str, CaseOf<Ctx>); 14] = [
     ("kubernetes_service_lists_every_apiserver", |c| service_lists_apiservers(c).boxed_local()),
     ("etcd_members_are_healthy", |c| etcd_is_healthy(c).boxed_local()),
     ("pods_answer_across_nodes", |c| pods_answer(c).boxed_local()),
@@ -192,23 +189,6 @@ impl Ctx {
             .await?;
         }
         Ok(())
-    }
-
-    fn first(&self) -> Arc<dyn Node> {
-        masters(&*self.cluster).remove(0)
-    }
-
-    async fn kubectl(&self, args: &[&str]) -> Result<String, Failure> {
-        kubectl_on(&*self.first(), args, None).await
-    }
-
-    async fn kubectl_in(&self, args: &[&str], stdin: &str) -> Result<String, Failure> {
-        kubectl_on(&*self.first(), args, Some(stdin)).await
-    }
-
-    async fn get(&self, args: &[&str]) -> Result<Value, Failure> {
-        let args = [&["get", "-o", "json"], args].concat();
-        Ok(serde_json::from_str(&self.kubectl(&args).await?)?)
     }
 
     /// The ready pods with this label.
@@ -477,6 +457,11 @@ async fn power_cycle(ctx: &Ctx, role: Role) -> Result<(), Failure> {
     let kubelet = SocketAddr::new(address, 10250);
     let open = ctx.cluster.connect(kubelet, Duration::from_secs(1)).await?;
     assert!(open.is_err(), "{name}'s kubelet answers without power");
+    let balancer = ctx.cluster.load_balancer();
+    for other in ctx.cluster.nodes().iter().filter(|other| other.name() != name) {
+        let open = other.connect(balancer, Duration::from_secs(1)).await?;
+        open.map_err(|why| format!("{} to the load balancer: {why}", other.name()))?;
+    }
     if role == Role::Master {
         wait_for("two etcd members take a write", SOON, async || {
             ctx.etcdctl(&*masters[0], &["put", &format!("{key}/off"), "off"]).await

@@ -6,6 +6,7 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::Ctx;
+use super::e2e_support::stage::Shared;
 use super::e2e_support::{Failure, wait_for};
 
 /// A pod's first figures come with the second scrape after its start, and one is made every 15 s;

@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use outage::scenario::NodeRef;
 use serde_json::json;
 
+use super::e2e_support::stage::Shared;
 use super::e2e_support::{Failure, Provider, wait_for};
 use super::{
     Ctx, PORT, SOON, etcd_is_healthy, fetch, masters, nothing_died, service_lists_apiservers,

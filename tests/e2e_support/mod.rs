@@ -169,7 +169,7 @@ pub async fn wait_for<T>(
     loop {
         match tokio::time::timeout_at(deadline, look()).await {
             Ok(Ok(found)) => return Ok(found),
-            Ok(Err(failure)) => last = outage::cluster::client::words(&*failure),
+            Ok(Err(failure)) => last = words(&failure),
             Err(_) => {}
         }
         if Instant::now() + PERIOD >= deadline {

@@ -6,21 +6,41 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use futures::future::LocalBoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
 use outage::cluster::Cluster;
+use serde_json::Value;
 use tokio::runtime::Runtime;
 
-use super::{Failure, Provider, kubernetes, providers, words};
+use super::{Failure, Provider, kubectl_on, kubernetes, masters, providers, words};
 
 /// What the cases share: a cluster, and what they look at it with.
 pub trait Shared: Send + Sync + Sized + 'static {
     /// Makes the cluster.
-    fn new(provider: Provider) -> impl Future<Output = Result<Self, Failure>>;
+    async fn new(provider: Provider) -> Result<Self, Failure>;
 
-    /// The cluster, for its end.
+    /// The cluster.
     fn cluster(&self) -> &dyn Cluster;
+
+    /// Runs kubectl on the first master; its standard output.
+    async fn kubectl(&self, args: &[&str]) -> Result<String, Failure> {
+        kubectl_on(&*masters(self.cluster())[0], args, None).await
+    }
+
+    /// The same with a standard input.
+    async fn kubectl_in(&self, args: &[&str], stdin: &str) -> Result<String, Failure> {
+        kubectl_on(&*masters(self.cluster())[0], args, Some(stdin)).await
+    }
+
+    /// What `kubectl get` with these arguments shows.
+    async fn get(&self, args: &[&str]) -> Result<Value, Failure> {
+        let args = [&["get", "-o", "json"], args].concat();
+        Ok(serde_json::from_str(&self.kubectl(&args).await?)?)
+    }
 }
 
 /// A case on the shared cluster.
 pub type Case<C> = Box<dyn for<'a> FnOnce(&'a C) -> LocalBoxFuture<'a, Result<(), Failure>> + Send>;
+
+/// A case that needs nothing but the cluster.
+pub type CaseOf<C> = for<'a> fn(&'a C) -> LocalBoxFuture<'a, Result<(), Failure>>;
 
 /// A case before the shared cluster is made.
 pub type Before = Box<dyn FnOnce() -> LocalBoxFuture<'static, Result<(), Failure>> + Send>;
@@ -47,7 +67,7 @@ pub fn run<C: Shared>(
         of_stages.into_iter().flatten().collect()
     });
     let conclusion = libtest_mimic::run(&args, trials);
-    let deleted: Vec<_> = stages.iter().map(|stage| stage.lock().delete(&stage.runtime)).collect();
+    let deleted: Vec<_> = stages.iter().map(|stage| stage.delete()).collect();
     for failure in deleted.iter().filter_map(|result| result.as_ref().err()) {
         eprintln!("the cluster could not be deleted: {failure}");
     }
@@ -76,12 +96,13 @@ struct Stage<C> {
     made: Mutex<Made<C>>,
 }
 
-struct Made<C>(Option<Result<C, String>>);
+/// Nothing while nobody needs it; else the cluster, or why there is none.
+type Made<C> = Option<Result<C, String>>;
 
 impl<C: Shared> Stage<C> {
     fn new(provider: Provider) -> Arc<Self> {
         let runtime = Runtime::new().expect("the runtime starts");
-        Arc::new(Self { provider, runtime, made: Mutex::new(Made(None)) })
+        Arc::new(Self { provider, runtime, made: Mutex::new(None) })
     }
 
     fn trials(
@@ -104,7 +125,7 @@ impl<C: Shared> Stage<C> {
         }
         let stage = Arc::clone(self);
         trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {
-            stage.lock().delete(&stage.runtime).map_err(Failed::from)
+            stage.delete().map_err(Failed::from)
         }));
         trials
     }
@@ -112,20 +133,19 @@ impl<C: Shared> Stage<C> {
     fn case(&self, case: Case<C>) -> Result<(), Failed> {
         let mut made = self.lock();
         let make = || self.runtime.block_on(C::new(self.provider));
-        let shared = made.0.get_or_insert_with(|| make().map_err(|failure| words(&failure)));
+        let shared = made.get_or_insert_with(|| make().map_err(|failure| words(&failure)));
         let shared = shared.as_ref().map_err(Clone::clone)?;
         self.runtime.block_on(case(shared)).map_err(|failure| words(&failure).into())
+    }
+
+    fn delete(&self) -> Result<(), String> {
+        let Some(Ok(shared)) = self.lock().take() else { return Ok(()) };
+        let deleted = self.runtime.block_on(shared.cluster().delete());
+        deleted.map_err(|error| error.to_string())
     }
 
     /// A case that panicked, as one whose assertion fails, leaves the cluster to the next.
     fn lock(&self) -> MutexGuard<'_, Made<C>> {
         self.made.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-impl<C: Shared> Made<C> {
-    fn delete(&mut self, runtime: &Runtime) -> Result<(), String> {
-        let Some(Ok(shared)) = self.0.take() else { return Ok(()) };
-        runtime.block_on(shared.cluster().delete()).map_err(|error| error.to_string())
     }
 }

@@ -22,8 +22,9 @@ use outage::cluster::{Cluster, DiedUnasked};
 use outage::fault::{self, Undo};
 use outage::scenario::NodeRef::{Master, Worker};
 use outage::scenario::{
-    Component, Fault, Freeze, Isolate, Kill, NodeRef, Pause, PowerOff, Program, Protocol, Signal,
-    Stop, Traffic, TrafficEnd, TrafficRule,
+    CertificateChange, CommandFault, Component, Fault, FileChange, Freeze, Isolate, Issuer,
+    KeyChange, Kill, Make, NodeRef, Pause, PowerOff, Program, Protocol, SettingsChange, Signal,
+    Stop, Traffic, TrafficEnd, TrafficRule, Validity,
 };
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -125,6 +126,81 @@ fn cases() -> Vec<(&'static str, Fault)> {
     ]
 }
 
+/// Faults of files and settings, and commands.
+fn cases_on_nodes() -> Vec<(&'static str, Fault)> {
+    let masters = || vec![Master(1), Master(2), Master(3)];
+    vec![
+        (
+            "schedulers_that_refuse_their_flags",
+            Fault::Settings(SettingsChange {
+                component: Component::KubeScheduler,
+                on: vec![Master(2), Master(3)],
+                flags: BTreeMap::from([("no-such-flag".to_owned(), Some("1".to_owned()))]),
+                starts: false,
+            }),
+        ),
+        (
+            "a_removed_file",
+            Fault::File(FileChange {
+                path: "/etc/kubernetes/pki/sa.pub".into(),
+                on: vec![Master(2), Master(3)],
+                make: Make::Absent,
+            }),
+        ),
+        (
+            "an_unreadable_file",
+            Fault::File(FileChange {
+                path: "/etc/kubernetes/controller-manager.conf".into(),
+                on: vec![Master(1), Master(3)],
+                make: Make::Unreadable,
+            }),
+        ),
+        (
+            "a_file_with_the_content_of_another",
+            Fault::File(FileChange {
+                path: "/etc/kubernetes/pki/sa.pub".into(),
+                on: masters(),
+                make: Make::CopyOf("/etc/kubernetes/pki/ca.crt".into()),
+            }),
+        ),
+        (
+            "expired_certificates",
+            Fault::Certificate(CertificateChange {
+                validity: Some(Validity::Expired(Duration::from_hours(1))),
+                ..CertificateChange::none("/etc/kubernetes/pki/front-proxy-client.crt", masters())
+            }),
+        ),
+        (
+            "a_certificate_in_a_kubeconfig_with_a_new_key",
+            Fault::Certificate(CertificateChange {
+                issuer: Some(Issuer::Stranger),
+                key: KeyChange::New,
+                ..CertificateChange::none("/etc/kubernetes/scheduler.conf", masters())
+            }),
+        ),
+        (
+            "a_kubelets_certificate_with_a_key_of_another",
+            Fault::Certificate(CertificateChange {
+                key: KeyChange::Mismatched,
+                ..CertificateChange::none(
+                    "/var/lib/kubelet/pki/kubelet-client-current.pem",
+                    vec![Worker(1)],
+                )
+            }),
+        ),
+        (
+            "commands",
+            Fault::Command(CommandFault {
+                on: vec![Master(1), Worker(1)],
+                inject: "ip route add blackhole 192.0.2.0/24".into(),
+                prove: "ip route show 192.0.2.0/24 | grep blackhole".into(),
+                revert: "ip route del blackhole 192.0.2.0/24 2>/dev/null || true".into(),
+                limit: Duration::from_secs(10),
+            }),
+        ),
+    ]
+}
+
 fn main() -> ExitCode {
     stage::run(|_| vec![], all)
 }
@@ -136,7 +212,7 @@ fn all() -> Vec<(&'static str, stage::Case<Ctx>)> {
     for (name, case) in objects::CASES {
         all.push((name, Box::new(move |c| c.calm().and_then(move |()| case(c)).boxed_local())));
     }
-    for (name, fault) in cases() {
+    for (name, fault) in cases_on_nodes().into_iter().chain(cases()) {
         all.push((name, Box::new(|c| async move { c.exercise(&fault).await }.boxed_local())));
     }
     all.push(("nothing_died_unasked", Box::new(|c| async { c.nothing_died() }.boxed_local())));

@@ -1,12 +1,9 @@
 //! Faults of container names and of objects: each is not proven before it is injected, proven then,
 //! taken back twice, and not proven any more.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use futures::FutureExt;
-use futures::future::LocalBoxFuture;
 use outage::fault::{self, Undo};
 use outage::scenario::{
     Apply, Component, ContainerNameTaken, Delete, Fault, NameHolder, NodeRef, ObjectRef, Patch,
@@ -15,15 +12,14 @@ use outage::scenario::{
 use serde_json::{Value, json};
 
 use super::Ctx;
-use super::e2e_support::{Failure, kubectl_on, masters, wait_for};
+use super::e2e_support::stage::{CaseOf, Shared};
+use super::e2e_support::{Failure, wait_for};
 
 /// For what Kubernetes does by itself.
 const SOON: Duration = Duration::from_mins(3);
 
-pub type Case = for<'a> fn(&'a Ctx) -> LocalBoxFuture<'a, Result<(), Failure>>;
-
 /// In this order: what disturbs more comes later.
-pub const CASES: [(&str, Case); 10] = [
+pub const CASES: [(&str, CaseOf<Ctx>); 10] = [
     ("apply_creates_an_object", |c| apply_creates(c).boxed_local()),
     ("apply_changes_an_object_field_by_field", |c| apply_changes(c).boxed_local()),
     ("patch_changes_lists_and_takes_fields_away", |c| patch_merges(c).boxed_local()),
@@ -41,54 +37,30 @@ pub const CASES: [(&str, Case); 10] = [
 ];
 
 impl Ctx {
-    async fn kubectl(&self, args: &[&str]) -> Result<String, Failure> {
-        kubectl_on(&*masters(&*self.cluster)[0], args, None).await
-    }
-
     async fn create(&self, object: &Value) -> Result<(), Failure> {
-        let first = &masters(&*self.cluster)[0];
-        kubectl_on(&**first, &["create", "-f", "-"], Some(&object.to_string())).await.map(drop)
-    }
-
-    async fn get(&self, args: &[&str]) -> Result<Value, Failure> {
-        let args = [&["get", "-o", "json"], args].concat();
-        Ok(serde_json::from_str(&self.kubectl(&args).await?)?)
-    }
-
-    async fn not_proven(&self, undo: &Undo, when: &str) -> Result<(), Failure> {
-        match fault::prove(undo, &self.access).await? {
-            Err(_) => Ok(()),
-            Ok(evidence) => Err(format!("proven {when}: {evidence:?}").into()),
-        }
+        self.kubectl_in(&["create", "-f", "-"], &object.to_string()).await.map(drop)
     }
 
     /// Takes the fault back before it was injected, injects and proves it.
     async fn injected(&self, fault: &Fault) -> Result<Undo, Failure> {
         println!("{}", fault::does(fault));
         let undo = fault::undo(fault, &self.access).await?;
-        self.not_proven(&undo, "before it was injected").await?;
-        fault::revert(&undo, &self.access).await?;
-        self.not_proven(&undo, "after nothing was taken back").await?;
+        self.proven(&undo, false, "before it is injected").await?;
+        self.revert(&undo, "a fault that was never injected").await?;
+        self.proven(&undo, false, "after the revert of nothing").await?;
         // As from the journal of another process.
         let undo: Undo = serde_json::from_str(&serde_json::to_string(&undo)?)?;
-        let issued = Arc::new(AtomicBool::new(false));
-        let called = Arc::clone(&issued);
-        fault::inject(&undo, &self.access, Box::new(move || called.store(true, Ordering::SeqCst)))
-            .await?;
-        if !issued.load(Ordering::SeqCst) {
-            return Err("nobody said when it was issued".into());
-        }
-        let evidence = fault::prove(&undo, &self.access).await?;
-        println!("    {}", evidence.map_err(|why| format!("not proven: {why}"))?.join("\n    "));
+        self.inject(&undo).await?;
+        self.proven(&undo, true, "in place").await?;
         Ok(undo)
     }
 
     /// Takes it back, twice.
     async fn taken_back(&self, undo: &Undo) -> Result<(), Failure> {
-        fault::revert(undo, &self.access).await?;
-        self.not_proven(undo, "after it was taken back").await?;
-        fault::revert(undo, &self.access).await?;
-        self.not_proven(undo, "after it was taken back twice").await
+        self.revert(undo, "in place").await?;
+        self.proven(undo, false, "after its revert").await?;
+        self.revert(undo, "once more").await?;
+        self.proven(undo, false, "after its second revert").await
     }
 }
 

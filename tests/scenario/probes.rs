@@ -60,6 +60,27 @@ fn probes_of_objects_and_logs() {
 }
 
 #[test]
+fn probes_of_conditions_and_commands() {
+    let condition = |fields: &str| {
+        let of = "apiVersion: v1, kind: Node, name: a, condition: Ready, through: {master: 1}";
+        format!("condition: {{{of}, {fields}}}\n      within: 10s")
+    };
+    let command = |fields: &str| format!("command: {{{fields}}}\n      within: 10s");
+    let cases = [
+        condition("changes: {atLeast: x}"),
+        condition("changes: absent"),
+        condition("changes: {atLeast: 2}, reason: KubeletReady"),
+        condition("status: True, message: '(a'"),
+        condition("reason: KubeletReady"),
+        command("on: {worker: 1}, run: ls"),
+        command("on: {worker: 3}, run: '', exitCode: 300"),
+        command("run: ls, stdout: '[a'"),
+    ];
+    let said: String = cases.iter().map(|case| detecting(case)).collect();
+    insta::assert_snapshot!(said);
+}
+
+#[test]
 fn probes_of_answers() {
     let metric = |fields: &str| {
         format!(

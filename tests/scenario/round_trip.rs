@@ -1,10 +1,15 @@
 //! Valid scenarios of all shapes: each is read, and read as the same however its YAML is written.
 
+use std::sync::LazyLock;
 use std::time::Duration;
 
+use jsonschema::Validator;
+use outage::scenario::reference::schema;
 use outage::scenario::{Expectation, Scenario, Step, Timing, Wait, load};
 use proptest::prelude::*;
 use serde_json::{Value, json};
+
+use crate::scenario_support::validator;
 
 fn pick(from: &'static [&'static str]) -> impl Strategy<Value = String> {
     prop::sample::select(from).prop_map(str::to_owned)
@@ -42,6 +47,15 @@ fn component() -> impl Strategy<Value = String> {
     pick(&["kube-apiserver", "kube-controller-manager", "kube-scheduler", "etcd"])
 }
 
+fn make() -> impl Strategy<Value = Value> {
+    prop_oneof![
+        Just(json!("absent")),
+        Just(json!("unreadable")),
+        Just(json!({"content": "a\nb"})),
+        Just(json!({"copyOf": "/etc/b"})),
+    ]
+}
+
 fn fault() -> impl Strategy<Value = Value> {
     let signal = pick(&["SIGKILL", "SIGTERM"]);
     let metadata = json!({"name": "a"});
@@ -53,6 +67,18 @@ fn fault() -> impl Strategy<Value = Value> {
         node().prop_map(|on| json!({"powerOff": {"on": on}})),
         node().prop_map(|on| json!({"freeze": {"on": on}})),
         node().prop_map(|on| json!({"isolate": {"on": on}})),
+        (node(), make())
+            .prop_map(|(on, make)| { json!({"file": {"path": "/etc/a", "on": on, "make": make}}) }),
+        (node(), pick(&["ca", "stranger"]), pick(&["new", "mismatched"])).prop_map(
+            |(on, issuer, key)| {
+                let expired = json!({"expired": "1h"});
+                json!({"certificate": {"path": "/etc/a.crt", "on": on, "issuer": issuer,
+                    "validity": expired, "sans": ["a"], "key": key}})
+            }
+        ),
+        node().prop_map(|on| {
+            json!({"command": {"on": on, "inject": "a", "prove": "b\nc\n", "revert": "d"}})
+        }),
         (1..=2_u8, pick(&["drop", "reject"])).prop_map(|(to, what)| {
             json!({"traffic": {"from": {"master": 3}, "to": {"master": to}, "do": what}})
         }),
@@ -220,6 +246,8 @@ proptest! {
 
     #[test]
     fn a_valid_file_is_read_as_it_was_meant_in_any_style((file, wanted) in file()) {
+        static SCHEMA: LazyLock<Validator> = LazyLock::new(|| validator(&schema()));
+        prop_assert!(SCHEMA.is_valid(&file));
         let scenario = read(&file.to_string());
         prop_assert_eq!(&scenario, &read(&serde_json::to_string_pretty(&file).unwrap()));
         prop_assert_eq!(&scenario, &read(&serde_saphyr::to_string(&file).unwrap()));

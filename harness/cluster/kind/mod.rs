@@ -9,6 +9,7 @@
 mod config;
 mod engine;
 mod enter;
+mod lock;
 mod node;
 mod reaper;
 mod reuse;
@@ -32,12 +33,14 @@ use tokio::sync::broadcast;
 use super::agent::AGENT_ARGUMENT;
 use super::checked::checked;
 use super::client::{APISERVER_PORT, Access};
-use super::running::{LOCK, name_of};
+use super::files::link_or_copy;
+use super::running::name_of;
 use super::{Cluster, ClusterError, ClusterOptions, Command, DiedUnasked, Node, addon, agent};
 use crate::assets::{Assets, Cache, KindAssets};
 use crate::scenario::{Addon, NodeRef};
 use engine::{ENGINE, engine};
 pub(super) use enter::enter;
+use lock::{Lock, abandoned};
 use node::{Common, KindNode};
 use reaper::REAPER_ARGUMENT;
 
@@ -63,7 +66,7 @@ const PATIENCE: Duration = Duration::from_secs(600);
 #[derive(Debug)]
 enum Hold {
     /// The lock of a folder of its own.
-    Own(File),
+    Own(Lock),
     /// The mark that it is in use, in the folder of another process.
     Others(reuse::Used),
 }
@@ -84,7 +87,7 @@ pub(super) struct Kind {
     options: ClusterOptions,
     image: String,
     folder: PathBuf,
-    /// Held as long as the folder is in use.
+    /// As long as the folder is in use.
     hold: Mutex<Option<Hold>>,
     nodes: Vec<Arc<dyn Node>>,
     balancer: SocketAddr,
@@ -113,14 +116,13 @@ impl Kind {
         for name in sweep().await? {
             say(format!("removed the kind cluster {name}: its run was killed"));
         }
-        let (folder, lock) = make_folder()
+        let lock = make_folder()
             .map_err(|error| ClusterError::caused("make a folder for a kind cluster", error))?;
-        let name = name_of(&folder);
-        reaper::start(&options.program, &folder)?;
-        let made = Self::bring_up(assets, tools, options, &folder, lock, say).await;
-        if made.is_err() {
+        let made = Self::bring_up(assets, tools, options, lock.folder(), say).await;
+        match &made {
+            Ok(kind) => kind.hold(Hold::Own(lock)),
             // The failure that led here is the one to report.
-            let _ = remove(&name, &folder).await;
+            Err(_) => drop(remove(lock).await),
         }
         made
     }
@@ -130,23 +132,20 @@ impl Kind {
         tools: &Tools,
         options: ClusterOptions,
         folder: &Path,
-        lock: File,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Arc<Self>, ClusterError> {
+        reaper::start(&options.program, folder)?;
         let name = name_of(folder);
         let shared = folder.join(SHARED);
-        fs::hard_link(&options.program, shared.join(PROGRAM))
-            .or_else(|_| fs::copy(&options.program, shared.join(PROGRAM)).map(drop))
-            .map_err(|error| {
-                ClusterError::caused(format!("take {}", options.program.display()), error)
-            })?;
+        link_or_copy(&options.program, &shared.join(PROGRAM)).map_err(|error| {
+            ClusterError::caused(format!("take {}", options.program.display()), error)
+        })?;
         for addon in &options.addons {
             addon::lay_out(*addon, assets, &shared.join(addon.name()), "")?;
         }
         engine::make_network(&name).await?;
         create(tools, &options, folder, say).await?;
-        let image = tools.image.clone();
-        let kind = Self::enter(options, image, folder, Hold::Own(lock)).await?;
+        let kind = Self::enter(options, tools.image.clone(), folder).await?;
         say(format!("{} nodes entered", kind.nodes.len()));
         let up = kind.await_kubernetes(say);
         tokio::time::timeout(PATIENCE, up).await.map_err(|_| {
@@ -156,12 +155,11 @@ impl Kind {
         Ok(kind)
     }
 
-    /// The cluster of containers that run, with an agent in each node.
+    /// The cluster of containers that run, with an agent in each node. Nothing holds it yet.
     async fn enter(
         options: ClusterOptions,
         image: String,
         folder: &Path,
-        hold: Hold,
     ) -> Result<Arc<Self>, ClusterError> {
         let (name, shared) = (name_of(folder), folder.join(SHARED));
         let (deaths, first_deaths) = broadcast::channel(64);
@@ -197,7 +195,7 @@ impl Kind {
         Ok(Arc::new(Self {
             image,
             folder: folder.to_owned(),
-            hold: Mutex::new(Some(hold)),
+            hold: Mutex::new(None),
             balancer: SocketAddr::new(balancer, APISERVER_PORT),
             balancer_name,
             kubeconfig: String::from_utf8_lossy(&kubeconfig.stdout).into_owned(),
@@ -260,6 +258,10 @@ impl Kind {
         futures::future::join_all(copies).await;
     }
 
+    fn hold(&self, hold: Hold) {
+        *self.hold.lock().unwrap_or_else(PoisonError::into_inner) = Some(hold);
+    }
+
     async fn end(&self, as_new: bool) -> Result<(), ClusterError> {
         self.ending.store(true, Ordering::SeqCst);
         if self.folder.exists() {
@@ -267,8 +269,7 @@ impl Kind {
         }
         let hold = self.hold.lock().unwrap_or_else(PoisonError::into_inner).take();
         match hold {
-            // Released when everything is gone.
-            Some(Hold::Own(_lock)) => remove(&self.name, &self.folder).await,
+            Some(Hold::Own(lock)) => remove(lock).await,
             Some(Hold::Others(used)) if as_new => used.clear(),
             Some(Hold::Others(_)) | None => Ok(()),
         }
@@ -363,24 +364,30 @@ fn clusters() -> Result<PathBuf, ClusterError> {
 }
 
 /// A folder whose name is the cluster's, locked.
-fn make_folder() -> io::Result<(PathBuf, File)> {
+fn make_folder() -> io::Result<Lock> {
     let all = clusters().map_err(io::Error::other)?;
     fs::create_dir_all(&all)?;
     // The name is part of host names later on, so it is short.
     let number = RandomState::new().hash_one(()) >> 32;
     let folder = all.join(format!("outage-{number:08x}"));
     fs::create_dir(&folder)?;
-    let lock = File::create(folder.join(LOCK))?;
-    lock.lock()?;
+    let lock = Lock::make(&folder)?;
     fs::create_dir(folder.join(SHARED))?;
     // What is made under the name is found again after a power cut, too.
     File::open(&folder)?.sync_all()?;
     File::open(&all)?.sync_all()?;
-    Ok((folder, lock))
+    Ok(lock)
 }
 
 /// Removes a cluster, and then its folder.
-async fn remove(name: &str, folder: &Path) -> Result<(), ClusterError> {
+async fn remove(lock: Lock) -> Result<(), ClusterError> {
+    remove_locked(lock.folder()).await?;
+    lock.release();
+    Ok(())
+}
+
+async fn remove_locked(folder: &Path) -> Result<(), ClusterError> {
+    let name = &name_of(folder);
     engine::end_makers(name);
     engine::remove_cluster(name).await?;
     match fs::remove_dir_all(folder) {
@@ -391,20 +398,16 @@ async fn remove(name: &str, folder: &Path) -> Result<(), ClusterError> {
     }
 }
 
-/// Removes the clusters whose harness is gone; their names.
+/// Removes the clusters whose harness is gone, and those whose start this process broke off; their
+/// names.
 ///
 /// # Errors
 /// If one can't be removed.
 pub(super) async fn sweep() -> Result<Vec<String>, ClusterError> {
     let mut removed = Vec::new();
-    let folders = fs::read_dir(clusters()?).into_iter().flatten().flatten();
-    for folder in folders.map(|entry| entry.path()) {
-        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
-        if lock.try_lock().is_ok() {
-            let name = name_of(&folder);
-            remove(&name, &folder).await?;
-            removed.push(name);
-        }
+    for lock in abandoned(&clusters()?) {
+        removed.push(name_of(lock.folder()));
+        remove(lock).await?;
     }
     Ok(removed)
 }

@@ -8,7 +8,7 @@ use std::process::Stdio;
 use nix::unistd::setsid;
 
 use crate::cluster::ClusterError;
-use crate::cluster::running::{LOCK, name_of};
+use crate::cluster::running::LOCK;
 
 /// First argument that makes this program a reaper; the second is the cluster's folder.
 pub(super) const REAPER_ARGUMENT: &str = "kind-reaper";
@@ -36,6 +36,6 @@ pub(super) fn main(folder: &Path) -> i32 {
         return 0;
     }
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let removed = runtime.map(|runtime| runtime.block_on(super::remove(&name_of(folder), folder)));
+    let removed = runtime.map(|runtime| runtime.block_on(super::remove_locked(folder)));
     i32::from(!matches!(removed, Ok(Ok(()))))
 }

@@ -11,6 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use super::{Hold, Kind, PROGRAM, SHARED, clusters};
+use crate::cluster::files::link_or_copy;
 use crate::cluster::running::running;
 use crate::cluster::{ClusterError, ClusterOptions};
 
@@ -63,6 +64,15 @@ impl Used {
     }
 }
 
+impl Drop for Used {
+    /// Closing is not enough: a child of this process may have the file, too, until it is another
+    /// program.
+    fn drop(&mut self) {
+        // Nobody is left whom it would help to know.
+        let _ = self.0.unlock();
+    }
+}
+
 /// Writes down what a cluster is.
 pub(super) fn describe(kind: &Kind) -> Result<(), ClusterError> {
     let (options, image) = (kind.options.clone(), kind.image.clone());
@@ -98,13 +108,13 @@ impl Kind {
         let (program, new) = (folder.join(SHARED).join(PROGRAM), folder.join(SHARED).join("new"));
         // A rename to another name of the same file leaves both.
         let _ = fs::remove_file(&new);
-        let linked = fs::hard_link(&options.program, &new)
-            .or_else(|_| fs::copy(&options.program, &new).map(drop))
-            .and_then(|()| fs::rename(&new, &program));
-        linked.map_err(|error| {
+        let taken = link_or_copy(&options.program, &new).and_then(|()| fs::rename(&new, &program));
+        taken.map_err(|error| {
             ClusterError::caused(format!("take {}", options.program.display()), error)
         })?;
-        Self::enter(options, made.image, &folder, Hold::Others(used)).await
+        let kind = Self::enter(options, made.image, &folder).await?;
+        kind.hold(Hold::Others(used));
+        Ok(kind)
     }
 }
 

@@ -35,6 +35,7 @@ use tokio::sync::broadcast;
 
 use super::agent::wire::{self, NodeSpec};
 use super::agent::{Link, Program};
+use super::files::link_or_copy;
 use super::logs::last_lines;
 use super::running::{LOCK, name_of};
 use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
@@ -397,12 +398,6 @@ fn watch(
             });
         }
     });
-}
-
-/// Gives a file a second name, or a copy: it may be on another file system, and nobody may link what
-/// somebody else owns (`fs.protected_hardlinks`).
-fn link_or_copy(from: &Path, to: &Path) -> std::io::Result<()> {
-    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
 }
 
 /// Makes a folder of its own, locked for as long as the lab lives.

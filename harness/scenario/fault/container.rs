@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{Field, MASTER, Shape, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Component, Fault, NodeRef};
-use super::component;
+use super::{COMPONENT, component};
 
 /// See [`Fault::ContainerNameTaken`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -33,6 +34,33 @@ const HOLDERS: [(&str, NameHolder); 2] = [
     ("runningAttempt", NameHolder::RunningAttempt),
     ("strayContainer", NameHolder::StrayContainer),
 ];
+
+pub(super) const CONTAINER_NAME_TAKEN: Field = kind(
+    "containerNameTaken",
+    "The name of the component's next container is taken, so that the kubelet can't create it.",
+    map(&[
+        required("component", "Whose container can't be created.", COMPONENT),
+        required("on", "On which master.", MASTER),
+        required(
+            "by",
+            "Who has the name.",
+            Shape::Words(&[
+                (
+                    "runningAttempt",
+                    "The running container: the one before it looks newer, as after a step back of \
+                     the clock, so the kubelet wants to create the running one once more.",
+                ),
+                (
+                    "strayContainer",
+                    "A container that nobody knows of, while none of the component's runs.",
+                ),
+            ]),
+        ),
+    ]),
+)
+.examples(&[
+    "containerNameTaken: {component: kube-apiserver, on: {master: 3}, by: runningAttempt}",
+]);
 
 pub(super) fn container_name_taken(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`containerNameTaken`")?;

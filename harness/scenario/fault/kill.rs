@@ -3,10 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef, Signal};
-use super::program::{Program, program};
-use super::{places, signal};
+use super::places::{self, NODES};
+use super::program::{PROGRAM, Program, program};
+use super::{SIGNAL, signal};
 
 /// See [`Fault::Kill`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -18,6 +20,17 @@ pub struct Kill {
     /// How its process dies.
     pub signal: Signal,
 }
+
+pub(super) const KILL: Field = kind(
+    "kill",
+    "A program dies once; its supervisor brings it back.",
+    map(&[
+        required("component", "What is killed.", PROGRAM),
+        required("on", "On which nodes, on all at once; a component's are masters.", NODES),
+        required("signal", "How its process dies.", SIGNAL),
+    ]),
+)
+.examples(&["kill: {component: kubelet, on: {worker: 1}, signal: SIGTERM}"]);
 
 pub(super) fn kill(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`kill`")?;

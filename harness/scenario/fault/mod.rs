@@ -1,6 +1,9 @@
 //! Reading faults: one function a fault, and one line in [`FAULTS`].
 
+mod certificate;
+mod command;
 mod container;
+mod file;
 mod kill;
 mod node;
 mod object;
@@ -9,7 +12,10 @@ mod places;
 mod program;
 mod traffic;
 
+pub use certificate::{CertificateChange, Issuer, KeyChange, Usage, Validity};
+pub use command::CommandFault;
 pub use container::{ContainerNameTaken, NameHolder};
+pub use file::{FileChange, Make};
 pub use kill::Kill;
 pub use node::{Freeze, Isolate, PowerOff};
 pub use object::{Apply, Delete, ObjectRef, Patch, PatchStrategy, Scale};
@@ -21,10 +27,11 @@ use std::collections::BTreeMap;
 
 use super::problem::Finding;
 use super::read::{Fields, Read, Reader};
+use super::reference::{CHANGED_FLAGS, Field, Shape, kind, map, one_of, optional, required};
 use super::tree::{Node, Value};
 use super::{Component, Fault, SettingsChange, Signal, Stop};
 
-const FAULTS: [(&str, Read<Fault>); 13] = [
+const FAULTS: [(&str, Read<Fault>); 16] = [
     ("stop", stop),
     ("settings", settings),
     ("kill", kill::kill),
@@ -33,12 +40,41 @@ const FAULTS: [(&str, Read<Fault>); 13] = [
     ("freeze", node::freeze),
     ("isolate", node::isolate),
     ("traffic", traffic::traffic),
+    ("file", file::file),
+    ("certificate", certificate::certificate),
     ("containerNameTaken", container::container_name_taken),
     ("apply", object::apply),
     ("patch", object::patch),
     ("delete", object::delete),
     ("scale", object::scale),
+    ("command", command::command),
 ];
+
+/// How each fault is written: the constant beside its function.
+pub(super) const FAULT: Shape = Shape::Shared(
+    "fault",
+    &one_of(
+        "a fault",
+        &[
+            STOP,
+            SETTINGS,
+            kill::KILL,
+            pause::PAUSE,
+            node::POWER_OFF,
+            node::FREEZE,
+            node::ISOLATE,
+            traffic::TRAFFIC,
+            file::FILE,
+            certificate::CERTIFICATE,
+            container::CONTAINER_NAME_TAKEN,
+            object::APPLY,
+            object::PATCH,
+            object::DELETE,
+            object::SCALE,
+            command::COMMAND,
+        ],
+    ),
+);
 
 const COMPONENTS: [(&str, Component); 4] = [
     ("kube-apiserver", Component::KubeApiserver),
@@ -48,6 +84,20 @@ const COMPONENTS: [(&str, Component); 4] = [
 ];
 
 const SIGNALS: [(&str, Signal); 2] = [("SIGKILL", Signal::Kill), ("SIGTERM", Signal::Term)];
+
+/// How a component of the control plane is written.
+pub(super) const COMPONENT: Shape = Shape::Words(&[
+    ("kube-apiserver", ""),
+    ("kube-controller-manager", ""),
+    ("kube-scheduler", ""),
+    ("etcd", ""),
+]);
+
+/// How a signal is written.
+const SIGNAL: Shape = Shape::Words(&[
+    ("SIGKILL", "At once, without a chance to clean up."),
+    ("SIGTERM", "Asks for a graceful end."),
+]);
 
 /// Reads a fault.
 pub(super) fn fault(reader: &mut Reader, node: &Node) -> Option<Fault> {
@@ -64,6 +114,17 @@ fn signal(reader: &mut Reader, node: &Node) -> Option<Signal> {
     reader.word(node, &SIGNALS)
 }
 
+const STOP: Field = kind(
+    "stop",
+    "A component dies by the signal and is held down until the revert.",
+    map(&[
+        required("component", "What is stopped.", COMPONENT),
+        required("on", "On which masters, on all at once.", places::MASTERS),
+        required("signal", "How its process dies.", SIGNAL),
+    ]),
+)
+.examples(&["stop: {component: kube-apiserver, on: {master: 3}, signal: SIGKILL}"]);
+
 fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`stop`")?;
     let component = fields.required(reader, "component", component);
@@ -73,13 +134,39 @@ fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
     Some(Fault::Stop(Stop { component: component?, on: on?, signal: signal? }))
 }
 
+const SETTINGS: Field = kind(
+    "settings",
+    "A component runs with other flags until the revert, one node after another.",
+    map(&[
+        required("component", "Whose flags.", COMPONENT),
+        required("on", "On which masters, in this order.", places::MASTERS),
+        required(
+            "flags",
+            "Each flag's name, without dashes, and its new value; `null` takes the flag away.",
+            CHANGED_FLAGS,
+        ),
+        optional(
+            "starts",
+            "Whether the component starts with them; if not, it must refuse them: start, and end by \
+             itself.",
+            Shape::Bool,
+        )
+        .or("true"),
+    ]),
+)
+.examples(&[
+    "settings: {component: kube-apiserver, on: {every: masters}, flags: {endpoint-reconciler-type: lease, apiserver-count: null}}",
+    "settings: {component: kube-scheduler, on: {master: 1}, flags: {no-such-flag: \"1\"}, starts: false}",
+]);
+
 fn settings(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`settings`")?;
     let component = fields.required(reader, "component", component);
     let on = fields.required(reader, "on", places::masters);
     let flags = fields.required(reader, "flags", |reader, node| flags(reader, node, changed_flag));
+    let starts = fields.optional(reader, "starts", Reader::boolean).unwrap_or(true);
     fields.end(reader);
-    Some(Fault::Settings(SettingsChange { component: component?, on: on?, flags: flags? }))
+    Some(Fault::Settings(SettingsChange { component: component?, on: on?, flags: flags?, starts }))
 }
 
 /// Reads flags, their values by `value`.

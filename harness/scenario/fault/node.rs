@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef};
-use super::places;
+use super::places::{self, NODES};
 
 /// See [`Fault::PowerOff`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -28,13 +29,38 @@ pub struct Isolate {
     pub on: Vec<NodeRef>,
 }
 
+pub(super) const POWER_OFF: Field = kind(
+    "powerOff",
+    "Machines lose their power until the revert; their disks stay.",
+    map(&[required("on", "Which nodes, all at once.", NODES)]),
+)
+.examples(&["powerOff: {on: {master: 3}}"]);
+
 pub(super) fn power_off(reader: &mut Reader, node: &Node) -> Option<Fault> {
     on(reader, node, "`powerOff`").map(|on| Fault::PowerOff(PowerOff { on }))
 }
 
+pub(super) const FREEZE: Field = kind(
+    "freeze",
+    "Every process of machines stands still until the revert.",
+    map(&[required("on", "Which nodes, all at once.", NODES)]),
+)
+.examples(&["freeze: {on: {worker: 1}}"]);
+
 pub(super) fn freeze(reader: &mut Reader, node: &Node) -> Option<Fault> {
     on(reader, node, "`freeze`").map(|on| Fault::Freeze(Freeze { on }))
 }
+
+pub(super) const ISOLATE: Field = kind(
+    "isolate",
+    "Machines are cut off from the network between nodes until the revert.",
+    map(&[required(
+        "on",
+        "Which nodes, all at once; each is cut off from the others, too.",
+        NODES,
+    )]),
+)
+.examples(&["isolate: {on: {master: 2}}"]);
 
 pub(super) fn isolate(reader: &mut Reader, node: &Node) -> Option<Fault> {
     on(reader, node, "`isolate`").map(|on| Fault::Isolate(Isolate { on }))

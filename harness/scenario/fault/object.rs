@@ -5,6 +5,9 @@ use serde_json::Value as Json;
 
 use super::super::problem::Finding;
 use super::super::read::{Fields, Reader};
+use super::super::reference::{
+    Field, LINE, MASTER, NAME, Shape, kind, map, optional, required, text,
+};
 use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
 
@@ -86,14 +89,90 @@ pub struct Scale {
     pub through: Option<NodeRef>,
 }
 
+/// How the fields are written that say which object is meant.
+const API_VERSION: Field = required(
+    "apiVersion",
+    "The object's `apiVersion`, such as `v1` or `apps/v1`.",
+    text("`v1`, or `GROUP/VERSION`", "^[^/]+(/[^/]+)?$"),
+);
+const KIND: Field = required("kind", "The object's kind.", LINE);
+const NAMESPACE: Field =
+    optional("namespace", "Its namespace; without, for a namespaced kind: `default`.", NAME);
+const OBJECT_NAME: Field = required("name", "The object's name.", LINE);
+
+/// How it is written which apiserver is asked.
+const THROUGH: Field =
+    optional("through", "The apiserver that is asked to; without: the first that answers.", MASTER);
+
+pub(super) const APPLY: Field = kind(
+    "apply",
+    "An object of the API is applied by server-side apply: created, or those of its fields changed \
+     that the manifest has. Reverted to what was there, field by field.",
+    map(&[
+        required(
+            "manifest",
+            "The object, as it is written for kubectl; without `status`.",
+            Shape::Map {
+                fields: &[
+                    API_VERSION,
+                    KIND,
+                    required(
+                        "metadata",
+                        "What names it; labels and whatever else an object's metadata has.",
+                        Shape::Map { fields: &[NAMESPACE, OBJECT_NAME], rules: &[], open: true },
+                    ),
+                ],
+                rules: &[],
+                open: true,
+            },
+        ),
+        THROUGH,
+    ]),
+)
+.examples(&[
+    "apply: {manifest: {apiVersion: v1, kind: Namespace, metadata: {name: doomed}}, through: {master: 1}}",
+]);
+
 pub(super) fn apply(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`apply`")?;
     let manifest = fields.required(reader, "manifest", manifest);
-    let through = through(reader, &mut fields);
+    let through = fields.perhaps(reader, "through", Reader::master);
     fields.end(reader);
     let (object, manifest) = manifest?;
     Some(Fault::Apply(Apply { object, manifest, through: through? }))
 }
+
+pub(super) const PATCH: Field = kind(
+    "patch",
+    "Fields of an object of the API change. Reverted to what was there, field by field.",
+    map(&[
+        API_VERSION,
+        KIND,
+        NAMESPACE,
+        OBJECT_NAME,
+        required(
+            "patch",
+            "The fields that change, with their values; `null` takes a field away.",
+            Shape::Named { of: &Shape::Any, names: "", count: (1, usize::MAX) },
+        ),
+        optional(
+            "strategy",
+            "How they are merged.",
+            Shape::Words(&[
+                ("merge", "Maps are merged, a list is replaced by the list in the patch (RFC 7386)."),
+                (
+                    "strategic",
+                    "As `merge`, but lists of Kubernetes' own kinds are merged by their keys, too.",
+                ),
+            ]),
+        )
+        .or("merge"),
+        THROUGH,
+    ]),
+)
+.examples(&[
+    "patch: {apiVersion: apps/v1, kind: Deployment, namespace: kube-system, name: coredns, patch: {spec: {paused: true}}}",
+]);
 
 pub(super) fn patch(reader: &mut Reader, node: &Node) -> Option<Fault> {
     const STRATEGIES: [(&str, PatchStrategy); 2] =
@@ -105,19 +184,46 @@ pub(super) fn patch(reader: &mut Reader, node: &Node) -> Option<Fault> {
         Some(node) => reader.word(node, &STRATEGIES),
         None => Some(PatchStrategy::Merge),
     };
-    let through = through(reader, &mut fields);
+    let through = fields.perhaps(reader, "through", Reader::master);
     fields.end(reader);
     let (object, patch, strategy) = (object?, patch?, strategy?);
     Some(Fault::Patch(Patch { object, patch, strategy, through: through? }))
 }
 
+pub(super) const DELETE: Field = kind(
+    "delete",
+    "An object of the API is deleted. Reverted to what was there.",
+    map(&[API_VERSION, KIND, NAMESPACE, OBJECT_NAME, THROUGH]),
+)
+.examples(&["delete: {apiVersion: v1, kind: Service, namespace: kube-system, name: kube-dns}"]);
+
 pub(super) fn delete(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`delete`")?;
     let object = object(reader, &mut fields);
-    let through = through(reader, &mut fields);
+    let through = fields.perhaps(reader, "through", Reader::master);
     fields.end(reader);
     Some(Fault::Delete(Delete { object: object?, through: through? }))
 }
+
+pub(super) const SCALE: Field = kind(
+    "scale",
+    "A workload gets another number of pods, by its `scale` subresource, until the revert.",
+    map(&[
+        API_VERSION,
+        KIND,
+        NAMESPACE,
+        OBJECT_NAME,
+        required(
+            "replicas",
+            "How many pods it is to have.",
+            Shape::Whole { least: 0, most: i32::MAX.unsigned_abs() },
+        ),
+        THROUGH,
+    ]),
+)
+.examples(&[
+    "scale: {apiVersion: apps/v1, kind: Deployment, namespace: kube-system, name: coredns, replicas: 0}",
+]);
 
 pub(super) fn scale(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`scale`")?;
@@ -128,29 +234,17 @@ pub(super) fn scale(reader: &mut Reader, node: &Node) -> Option<Fault> {
             reader.wrong(node, format!("{count} is out of range"), "write fewer replicas")
         })
     });
-    let through = through(reader, &mut fields);
+    let through = fields.perhaps(reader, "through", Reader::master);
     fields.end(reader);
     let (object, replicas) = (object?, replicas?);
     Some(Fault::Scale(Scale { object, replicas, through: through? }))
-}
-
-/// Reads which apiserver is asked, if the file says it.
-#[expect(clippy::option_option, reason = "read or not; then said or not")]
-fn through(reader: &mut Reader, fields: &mut Fields) -> Option<Option<NodeRef>> {
-    match fields.get("through") {
-        Some(node) => reader.master(node).map(Some),
-        None => Some(None),
-    }
 }
 
 /// Reads the fields that say which object is meant.
 fn object(reader: &mut Reader, fields: &mut Fields) -> Option<ObjectRef> {
     let api_version = fields.required(reader, "apiVersion", api_version);
     let kind = fields.required(reader, "kind", Reader::line);
-    let namespace = match fields.get("namespace") {
-        Some(node) => reader.name(node).map(Some),
-        None => Some(None),
-    };
+    let namespace = fields.perhaps(reader, "namespace", Reader::name);
     let name = fields.required(reader, "name", Reader::line);
     Some(ObjectRef { api_version: api_version?, kind: kind?, namespace: namespace?, name: name? })
 }
@@ -173,10 +267,8 @@ fn manifest(reader: &mut Reader, node: &Node) -> Option<(ObjectRef, Json)> {
     let names = fields.required(reader, "metadata", |reader, node| {
         let mut fields = Fields::of(reader, node, "`metadata`")?;
         let name = fields.required(reader, "name", Reader::line);
-        let namespace = match fields.get("namespace") {
-            Some(node) => reader.name(node).map(Some),
-            None => Some(None),
-        };
+        let namespace = fields.perhaps(reader, "namespace", Reader::name);
+        fields.open_end(reader);
         Some((name?, namespace?))
     });
     if let Some(status) = fields.get("status") {
@@ -184,6 +276,7 @@ fn manifest(reader: &mut Reader, node: &Node) -> Option<(ObjectRef, Json)> {
         reader.report(finding.help("controllers write it; take `status` away"));
         return None;
     }
+    fields.open_end(reader);
     let (api_version, (kind, kind_node), (name, namespace)) = (api_version?, kind?, names?);
     if kind == "List" {
         return reader.wrong(kind_node, "a list is many objects", "apply each by itself");

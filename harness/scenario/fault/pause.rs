@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef};
-use super::places;
-use super::program::{Program, program};
+use super::places::{self, NODES};
+use super::program::{PROGRAM, Program, program};
 
 /// See [`Fault::Pause`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -16,6 +17,16 @@ pub struct Pause {
     /// On which nodes, on all at once.
     pub on: Vec<NodeRef>,
 }
+
+pub(super) const PAUSE: Field = kind(
+    "pause",
+    "A program's process stands still until the revert.",
+    map(&[
+        required("component", "What is paused.", PROGRAM),
+        required("on", "On which nodes, on all at once; a component's are masters.", NODES),
+    ]),
+)
+.examples(&["pause: {component: etcd, on: [{master: 1}, {master: 2}]}"]);
 
 pub(super) fn pause(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`pause`")?;

@@ -3,6 +3,9 @@
 use super::super::NodeRef;
 use super::super::problem::Finding;
 use super::super::read::{Read, Reader};
+use super::super::reference::{
+    Field, MASTER, MASTER_KIND, NODE, NODE_KIND, Shape, WORKER_KIND, kind, one_of, some,
+};
 use super::super::tree::{Node, Value};
 
 const ROLES: [(&str, Roles); 3] =
@@ -14,6 +17,36 @@ enum Roles {
     Workers,
     Nodes,
 }
+
+/// Every node of a role, beside single ones.
+pub(super) const EVERY: Field = kind(
+    "every",
+    "Every node of a role.",
+    Shape::Words(&[("masters", ""), ("workers", ""), ("nodes", "masters and workers")]),
+)
+.examples(&["every: masters"]);
+
+/// How [`nodes`] are written.
+pub(super) const NODES: Shape = Shape::Shared(
+    "nodes",
+    &Shape::Either(&[
+        one_of("a node, or every node of a role", &[MASTER_KIND, WORKER_KIND, NODE_KIND, EVERY]),
+        some(&NODE),
+    ]),
+);
+
+/// How [`masters`] are written.
+pub(super) const MASTERS: Shape = Shape::Shared(
+    "masters",
+    &Shape::Either(&[
+        Shape::OneOf {
+            what: "a master, or every one",
+            kinds: &[MASTER_KIND, NODE_KIND, EVERY],
+            refused: &["worker"],
+        },
+        some(&MASTER),
+    ]),
+);
 
 /// Nodes of any role: `{master: 3}`, `[{master: 1}, {worker: 1}]` or `{every: nodes}`.
 pub(super) fn nodes(reader: &mut Reader, node: &Node) -> Option<Vec<NodeRef>> {

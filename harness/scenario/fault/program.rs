@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::Component;
 use super::super::read::Reader;
+use super::super::reference::Shape;
 use super::super::tree::Node;
 
 /// A program of a node, supervised by the kubelet or, the kubelet itself and containerd, by the
@@ -30,6 +31,17 @@ const PROGRAMS: [(&str, Program); 7] = [
     ("containerd", Program::Containerd),
     ("kube-proxy", Program::KubeProxy),
 ];
+
+/// How a program is written.
+pub(super) const PROGRAM: Shape = Shape::Words(&[
+    ("kube-apiserver", ""),
+    ("kube-controller-manager", ""),
+    ("kube-scheduler", ""),
+    ("etcd", ""),
+    ("kubelet", ""),
+    ("containerd", ""),
+    ("kube-proxy", ""),
+]);
 
 impl Program {
     /// Its name, also that of its process.

@@ -4,12 +4,16 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::probe::target::service;
+use super::super::probe::target::{SERVICE, service};
 use super::super::read::{Fields, Read, Reader};
+use super::super::reference::{
+    Field, LINE, MASTER_KIND, NAME, NODE, NODE_KIND, Shape, WORKER_KIND, kind, map, one_of,
+    optional, required, some,
+};
 use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
-use super::places;
-use super::program::{Program, program};
+use super::places::{self, EVERY, NODES};
+use super::program::{PROGRAM, Program, program};
 
 /// See [`Fault::Traffic`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -98,14 +102,104 @@ const RULES: [(&str, TrafficRule); 2] =
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
-const ENDS: [(&str, Read<TrafficEnd>); 6] = [
+const ENDS: [(&str, Read<TrafficEnd>); 7] = [
     ("master", nodes_without_name),
     ("worker", nodes_without_name),
+    ("node", nodes_without_name),
     ("every", |reader, node| places::every(reader, node).map(TrafficEnd::Nodes)),
     ("component", component),
     ("pod", pods),
     ("service", |reader, node| service(reader, node).map(TrafficEnd::Service)),
 ];
+
+/// The pods with all these labels.
+const POD: Field = kind(
+    "pod",
+    "The pods that have all these labels when the fault is injected.",
+    map(&[
+        required("namespace", "Their namespace.", NAME),
+        required(
+            "labels",
+            "Each label with its value.",
+            Shape::Named { of: &LINE, names: "", count: (1, usize::MAX) },
+        ),
+    ]),
+)
+.examples(&["pod: {namespace: kube-system, labels: {k8s-app: kube-dns}}"]);
+
+/// How the end is written at which packets are caught.
+const FROM: Shape = Shape::Either(&[
+    Shape::OneOf {
+        what: "nodes or pods",
+        kinds: &[MASTER_KIND, WORKER_KIND, NODE_KIND, EVERY, POD],
+        refused: &["component", "service"],
+    },
+    some(&NODE),
+]);
+
+/// How the other end is written.
+const TO: Shape = Shape::Either(&[
+    one_of(
+        "an end of traffic",
+        &[
+            MASTER_KIND,
+            WORKER_KIND,
+            NODE_KIND,
+            EVERY,
+            kind(
+                "component",
+                "The ports on which a program of these nodes serves.",
+                map(&[
+                    required("name", "Which program; containerd serves no port.", PROGRAM),
+                    required("on", "On which nodes; a component's are masters.", NODES),
+                ]),
+            )
+            .examples(&["component: {name: kube-apiserver, on: {master: 1}}"]),
+            POD,
+            kind(
+                "service",
+                "A Service, `namespace/name`: its virtual address, and the endpoints that it has \
+                 when the fault is injected.",
+                SERVICE,
+            )
+            .examples(&["service: kube-system/kube-dns"]),
+        ],
+    ),
+    some(&NODE),
+]);
+
+pub(super) const TRAFFIC: Field = kind(
+    "traffic",
+    "Packets between two ends are dropped or rejected until the revert, those of established \
+     connections too.",
+    map(&[
+        required("from", "The end on whose nodes the packets are caught: nodes or pods.", FROM),
+        required("to", "The other end.", TO),
+        required(
+            "do",
+            "What becomes of a packet.",
+            Shape::Words(&[
+                ("drop", "It vanishes: whoever waits runs into a time-out."),
+                ("reject", "Its sender is told: TCP by a reset, anything else by ICMP."),
+            ]),
+        ),
+        optional(
+            "ports",
+            "Ports of `to`; without: every port, or those of the Service or the component itself.",
+            some(&Shape::Whole { least: 1, most: 65535 }),
+        ),
+        optional(
+            "protocol",
+            "Only this protocol; without: any.",
+            Shape::Words(&[("tcp", ""), ("udp", "")]),
+        ),
+        optional("oneWay", "Whether what `to` sends still arrives.", Shape::Bool).or("false"),
+    ]),
+)
+.examples(&[
+    "traffic: {from: {master: 3}, to: {service: kube-system/kube-dns}, do: drop}",
+    "traffic: {from: {every: workers}, to: {component: {name: kube-apiserver, on: {master: 1}}}, do: reject, ports: [6443], protocol: tcp, oneWay: true}",
+]);
 
 pub(super) fn traffic(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`traffic`")?;
@@ -115,10 +209,7 @@ pub(super) fn traffic(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let ports = fields.get("ports").map(|node| reader.some(node, port));
     let protocol =
         fields.optional(reader, "protocol", |reader, node| reader.word(node, &PROTOCOLS));
-    let one_way = fields.optional(reader, "oneWay", |reader, node| match node.value {
-        Value::Bool(value) => Some(value),
-        _ => reader.mistyped(node, "`true` or `false`"),
-    });
+    let one_way = fields.optional(reader, "oneWay", Reader::boolean);
     fields.end(reader);
     Some(Fault::Traffic(Traffic {
         from: from?,
@@ -152,7 +243,8 @@ fn end(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
     match &node.value {
         Value::List(_) => places::nodes(reader, node).map(TrafficEnd::Nodes),
         Value::Map(entries)
-            if entries.len() == 1 && ["master", "worker"].contains(&entries[0].key.as_str()) =>
+            if entries.len() == 1
+                && ["master", "worker", "node"].contains(&entries[0].key.as_str()) =>
         {
             places::nodes(reader, node).map(TrafficEnd::Nodes)
         }
@@ -160,9 +252,9 @@ fn end(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
     }
 }
 
-/// A plain `master` or `worker`, without its number.
+/// A plain `master`, `worker` or `node`, without its number or name.
 fn nodes_without_name(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
-    reader.wrong(node, "this names no node", "write its number, such as `{master: 1}`")
+    reader.wrong(node, "this names no node", "write which one, such as `{master: 1}`")
 }
 
 fn component(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {

@@ -3,9 +3,12 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{
+    Field, LINE, MASTER, NAME, NODE, PATTERN, Rule, Shape, kind, map, optional, required, ruled,
+};
 use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef, Probe, fault};
-use super::{absent, pattern};
+use super::{IS, THROUGH, absent, pattern};
 
 /// See [`Probe::Event`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -47,6 +50,45 @@ pub enum Involved {
     /// A node.
     Node(NodeRef),
 }
+
+/// How it is written what an event is about.
+const INVOLVED: Shape = Shape::Either(&[
+    map(&[
+        required("kind", "The kind of the object.", LINE),
+        required("name", "The name of the object; `*` stands for anything.", LINE),
+        optional(
+            "namespace",
+            "Its namespace; without: `default`, where events about objects without one are.",
+            NAME,
+        ),
+    ]),
+    map(&[
+        required("component", "The static pod of this component.", fault::COMPONENT),
+        required("on", "On which master.", MASTER),
+    ]),
+    map(&[required("node", "A node.", NODE)]),
+]);
+
+pub(super) const EVENT: Field = kind(
+    "event",
+    "An event about an object since the observation began.",
+    ruled(
+        &[
+            required("involved", "What it is about.", INVOLVED),
+            optional("reason", "Its reason.", LINE),
+            optional("type", "Its type.", Shape::Words(&[("Normal", ""), ("Warning", "")])),
+            optional("message", "What its message matches.", PATTERN),
+            IS,
+            THROUGH,
+        ],
+        &[Rule::Some(&["reason", "type", "message"])],
+    ),
+)
+.examples(&[
+    "event: {involved: {component: etcd, on: {master: 1}}, type: Warning, reason: Unhealthy, message: \"probe failed\", through: {master: 2}}",
+    "event: {involved: {kind: Pod, name: \"coredns-*\", namespace: kube-system}, reason: Killing, is: absent, through: {master: 1}}",
+    "event: {involved: {node: {worker: 1}}, reason: NodeNotReady, through: {master: 1}}",
+]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     const TYPES: [(&str, &str); 2] = [("Normal", "Normal"), ("Warning", "Warning")];

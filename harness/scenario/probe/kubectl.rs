@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{Field, LINE, NODE, kind, required, ruled, some};
 use super::super::tree::Node;
 use super::super::{NodeRef, Probe};
-use super::pattern;
-use super::target::{Target, target};
+use super::said::{EXIT_CODE, SAID, STDERR, STDOUT, Said, said};
+use super::target::{TARGET, Target, target};
 
 /// Flags that the probe gives itself.
 const OURS: [&str; 4] = ["--kubeconfig", "--server", "-s", "--cache-dir"];
@@ -20,13 +21,28 @@ pub struct Kubectl {
     pub to: Target,
     /// Its arguments.
     pub args: Vec<String>,
-    /// What its exit code must be, if that is expected.
-    pub exit_code: Option<i32>,
-    /// A regular expression that its standard output must match.
-    pub stdout: Option<String>,
-    /// A regular expression that its standard error must match.
-    pub stderr: Option<String>,
+    /// What it must say.
+    pub said: Said,
 }
+
+pub(super) const KUBECTL: Field = kind(
+    "kubectl",
+    "The exit code and the output of the real kubectl, through one apiserver.",
+    ruled(
+        &[
+            required("from", "The node on which it runs.", NODE),
+            required("to", "The apiserver that it asks.", TARGET),
+            required("args", "Its arguments, without `kubectl` itself.", some(&LINE)),
+            EXIT_CODE,
+            STDOUT,
+            STDERR,
+        ],
+        &[SAID],
+    ),
+)
+.examples(&[
+    "kubectl: {from: {worker: 1}, to: {apiserver: {master: 1}}, args: [top, nodes], exitCode: 1, stderr: not available}",
+]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`kubectl`")?;
@@ -43,20 +59,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
             Some(argument)
         })
     });
-    let exit_code = fields.optional(reader, "exitCode", |reader, node| {
-        let code = reader.count(node, 0)?;
-        match u8::try_from(code) {
-            Ok(code) => Some(i32::from(code)),
-            Err(_) => reader.wrong(node, format!("{code} is no exit code"), "write 0 to 255"),
-        }
-    });
-    let stdout = fields.optional(reader, "stdout", pattern);
-    let stderr = fields.optional(reader, "stderr", pattern);
-    let unsaid = ["exitCode", "stdout", "stderr"].iter().all(|name| fields.get(name).is_none());
+    let said = said(reader, &mut fields);
     fields.end(reader);
-    if unsaid {
-        let help = "add `exitCode`, `stdout` or `stderr`, such as `exitCode: 0`";
-        return reader.wrong(node, "nothing is expected of the command", help);
-    }
-    Some(Probe::Kubectl(Kubectl { from: from?, to: to?, args: args?, exit_code, stdout, stderr }))
+    Some(Probe::Kubectl(Kubectl { from: from?, to: to?, args: args?, said: said? }))
 }

@@ -3,9 +3,10 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Read, Reader};
+use super::super::reference::{Field, NODE, PATTERN, Shape, kind, map, one_of, required, text};
 use super::super::tree::Node;
 use super::super::{Component, NodeRef, Probe, fault};
-use super::{absent, namespaced, pattern};
+use super::{IS, absent, namespaced, pattern};
 
 /// See [`Probe::Log`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +45,43 @@ const LOGS: [(&str, Read<LogOf>); 3] = [
         })
     }),
 ];
+
+/// How it is written whose log it is.
+const OF: Shape = one_of(
+    "a log",
+    &[
+        kind("component", "A component's, of its static pod.", fault::COMPONENT)
+            .examples(&["component: kube-apiserver"]),
+        kind(
+            "pod",
+            "That of all containers of a pod, `namespace/name`; `*` stands for anything.",
+            text("`namespace/name`", "^[-a-z0-9.*]+/[-a-z0-9.*]+$"),
+        )
+        .examples(&["pod: \"kube-system/coredns-*\""]),
+        kind(
+            "service",
+            "A program's that is no pod.",
+            Shape::Words(&[("kubelet", ""), ("containerd", "")]),
+        )
+        .examples(&["service: kubelet"]),
+    ],
+);
+
+pub(super) const LOG: Field = kind(
+    "log",
+    "A line in the log of a component, a pod, the kubelet or containerd, since the observation began.",
+    map(&[
+        required("of", "Whose log.", OF),
+        required("on", "On which node; a component's is a master.", NODE),
+        required("line", "What the line matches.", PATTERN),
+        IS,
+    ]),
+)
+.examples(&[
+    "log: {of: {component: kube-apiserver}, on: {master: 3}, line: \"connection refused\"}",
+    "log: {of: {pod: \"kube-system/coredns-*\"}, on: {worker: 1}, line: \"SERVFAIL\", is: absent}",
+    "log: {of: {service: kubelet}, on: {master: 3}, line: \"failed to reserve container name\"}",
+]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`log`")?;

@@ -6,6 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use super::super::problem::Finding;
 use super::super::read::{Fields, Read, Reader};
+use super::super::reference::{
+    Field, LABELS, NODE, Rule, Shape, kind, one_of, optional, required, ruled, text,
+};
 use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef, Probe};
 use super::object::labels;
@@ -93,6 +96,67 @@ const WANTED: [(&str, Read<Wanted>); 4] = [
     }),
 ];
 
+/// Reads what a number must be.
+pub(super) fn number_wanted(reader: &mut Reader, node: &Node) -> Option<Wanted> {
+    reader.one_of(node, "a comparison", &WANTED)
+}
+
+const AT_LEAST: Field = kind("atLeast", "This or more.", Shape::Number).examples(&["atLeast: 1"]);
+const AT_MOST: Field = kind("atMost", "This or less.", Shape::Number).examples(&["atMost: 0.5"]);
+const EQUALS: Field = kind("equals", "Just this.", Shape::Number).examples(&["equals: 0"]);
+const ABSENT: Field = kind("absent", "No series has the name and the labels.", Shape::Nothing);
+
+/// How it is written what a number must be that is always there.
+pub(super) const COUNT: Shape = Shape::OneOf {
+    what: "a comparison",
+    kinds: &[AT_LEAST, AT_MOST, EQUALS],
+    refused: &["absent"],
+};
+
+pub(super) const METRIC: Field = kind(
+    "metric",
+    "A metric's value, or its increase since the observation began.",
+    ruled(
+        &[
+            required(
+                "component",
+                "Who tells.",
+                Shape::Words(&[
+                    ("kube-apiserver", ""),
+                    ("kube-controller-manager", ""),
+                    ("kube-scheduler", ""),
+                    ("etcd", ""),
+                    ("kubelet", ""),
+                    ("kube-proxy", ""),
+                ]),
+            ),
+            required("on", "On which node; a component's is a master.", NODE),
+            required(
+                "name",
+                "The metric's name, as it stands in the text: with `_total`, `_bucket` or `_count`.",
+                text("the name of a metric", "^[A-Za-z0-9_:]+$"),
+            ),
+            optional("labels", "Labels that a series has; several series are added up.", LABELS),
+            optional(
+                "value",
+                "What its value must be.",
+                one_of("a comparison", &[AT_LEAST, AT_MOST, EQUALS, ABSENT]),
+            ),
+            optional(
+                "increase",
+                "How much it must have grown since the observation began; a counter that begins anew \
+                 counts on.",
+                COUNT,
+            ),
+        ],
+        &[Rule::One(&["value", "increase"])],
+    ),
+)
+.examples(&[
+    "metric: {component: etcd, on: {master: 1}, name: etcd_server_has_leader, value: {equals: 0}}",
+    "metric: {component: kube-apiserver, on: {master: 1}, name: apiserver_request_total, labels: {code: \"503\"}, increase: {atLeast: 1}}",
+]);
+
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`metric`")?;
     let component =
@@ -109,8 +173,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let labels = fields.optional(reader, "labels", labels).unwrap_or_default();
     let [value, increase] = ["value", "increase"].map(|name| fields.get(name));
     let (side, wanted) = match (value, increase) {
-        (Some(node), None) => (MetricSide::Value, reader.one_of(node, "a comparison", &WANTED)),
-        (None, Some(node)) => (MetricSide::Increase, reader.one_of(node, "a comparison", &WANTED)),
+        (Some(node), None) => (MetricSide::Value, number_wanted(reader, node)),
+        (None, Some(node)) => (MetricSide::Increase, number_wanted(reader, node)),
         (Some(_), Some(node)) => {
             let help = "write an expectation for each";
             (

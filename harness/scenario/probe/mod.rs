@@ -1,33 +1,43 @@
 //! Reading probes: one function a probe, and one line in [`PROBES`]. What a newer probe wants
 //! stands in a file of its own, beside its reading.
 
+mod command;
 mod event;
 mod kubectl;
 mod log;
 mod metric;
 mod object;
 mod request;
+mod said;
 pub(super) mod target;
 mod writes;
 
 use std::time::Duration;
 
 use super::read::{Fields, Read, Reader};
+use super::reference::{
+    Field, LINE, MASTER, NAME, NODE, PATTERN, Rule, Shape, kind, map, one_of, optional, required,
+    ruled, some, text, whole,
+};
 use super::tree::{Node, Value};
-use super::{Condition, Connect, Endpoints, Health, HealthState, NodeRef, Probe, Tally};
+use super::{
+    Condition, ConditionSide, Connect, Endpoints, Health, HealthState, NodeRef, Probe, Tally,
+};
 
+pub use command::CommandRun;
 pub use event::{EventSeen, Involved};
 pub use kubectl::Kubectl;
 pub use log::{LogLine, LogOf};
 pub use metric::{Metric, MetricOf, MetricSide, Wanted};
 pub use object::Object;
 pub use request::{Request, User};
+pub use said::Said;
 pub use target::Target;
 pub use writes::{Writes, Written};
 
-use target::{service, target};
+use target::{SERVICE, TARGET, service, target};
 
-const PROBES: [(&str, Read<Probe>); 12] = [
+const PROBES: [(&str, Read<Probe>); 13] = [
     ("health", health),
     ("endpoints", endpoints),
     ("connect", connect),
@@ -38,9 +48,36 @@ const PROBES: [(&str, Read<Probe>); 12] = [
     ("log", log::read),
     ("metric", metric::read),
     ("kubectl", kubectl::read),
+    ("command", command::read),
     ("writes", writes::read),
     ("written", writes::read_written),
 ];
+
+/// How each probe is written: the constant beside its function.
+pub(super) const PROBE: Shape = Shape::Shared(
+    "probe",
+    &one_of(
+        "a probe",
+        &[
+            HEALTH,
+            ENDPOINTS,
+            CONNECT,
+            request::REQUEST,
+            CONDITION,
+            object::OBJECT,
+            event::EVENT,
+            log::LOG,
+            metric::METRIC,
+            kubectl::KUBECTL,
+            command::COMMAND,
+            writes::WRITES,
+            writes::WRITTEN,
+        ],
+    ),
+);
+
+/// How it is written which apiserver is asked.
+const THROUGH: Field = required("through", "The apiserver that is asked, directly.", MASTER);
 
 const HEALTH_STATES: [(&str, HealthState); 3] =
     [("ok", HealthState::Ok), ("failing", HealthState::Failing), ("refused", HealthState::Refused)];
@@ -67,6 +104,7 @@ pub(super) fn period(probe: &Probe) -> Duration {
         | Probe::Event(_)
         | Probe::Metric(_)
         | Probe::Kubectl(_)
+        | Probe::Command(_)
         | Probe::Written(_) => Duration::from_secs(1),
     }
 }
@@ -78,6 +116,34 @@ pub(super) fn is_momentary(probe: &Probe) -> bool {
         Probe::Event(EventSeen { absent: false, .. }) | Probe::Log(LogLine { absent: false, .. })
     )
 }
+
+const HEALTH: Field = kind(
+    "health",
+    "A health endpoint of one apiserver, asked directly.",
+    map(&[
+        required("apiserver", "Whose apiserver.", MASTER),
+        required(
+            "path",
+            "`/readyz`, `/livez` or `/healthz`, or one check of it, such as `/readyz/etcd`.",
+            text("the path of a health endpoint", "^/(readyz|livez|healthz)(/.+)?$"),
+        ),
+        required(
+            "is",
+            "What it must say.",
+            Shape::Words(&[
+                ("ok", "200."),
+                ("failing", "Any other status."),
+                ("refused", "The connection is refused."),
+            ]),
+        ),
+        optional(
+            "check",
+            "A check that must be among those that fail; only with `is: failing`.",
+            LINE,
+        ),
+    ]),
+)
+.examples(&["health: {apiserver: {master: 3}, path: /readyz, is: failing, check: etcd}"]);
 
 fn health(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`health`")?;
@@ -119,6 +185,23 @@ fn health(reader: &mut Reader, node: &Node) -> Option<Probe> {
     Some(Probe::Health(Health { apiserver: apiserver?, path, is, check }))
 }
 
+const ENDPOINTS: Field = kind(
+    "endpoints",
+    "The addresses of a Service, in its Endpoints and its EndpointSlices: both must say it.",
+    ruled(
+        &[
+            required("service", "The Service, `namespace/name`.", SERVICE),
+            THROUGH,
+            optional("contain", "Nodes whose address must be listed.", some(&NODE)),
+            optional("lack", "Nodes whose address must not be listed.", some(&NODE)),
+        ],
+        &[Rule::Some(&["contain", "lack"])],
+    ),
+)
+.examples(&[
+    "endpoints: {service: default/kubernetes, through: {master: 1}, contain: [{master: 1}], lack: [{master: 3}]}",
+]);
+
 fn endpoints(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`endpoints`")?;
     let service = fields.required(reader, "service", service);
@@ -147,6 +230,21 @@ fn endpoints(reader: &mut Reader, node: &Node) -> Option<Probe> {
     Some(Probe::Endpoints(Endpoints { service, through: through?, contain, lack }))
 }
 
+const CONNECT: Field = kind(
+    "connect",
+    "TCP connects from a node, counted.",
+    map(&[
+        required("from", "The node that connects.", NODE),
+        required("to", "Where to.", TARGET),
+        required("attempts", "Connects per observation, one after another.", whole(1)),
+        required("refused", "How many must be refused. All others must be accepted.", TALLY),
+    ]),
+)
+.examples(&[
+    "connect: {from: {worker: 1}, to: {service: default/kubernetes}, attempts: 300, refused: {share: {of: 0.3333, falseAlarm: 1e-6}}}",
+    "connect: {from: {worker: 1}, to: {address: \"10.0.0.1:53\"}, attempts: 10, refused: {count: 10}}",
+]);
+
 fn connect(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`connect`")?;
     let from = fields.required(reader, "from", Reader::node);
@@ -157,21 +255,54 @@ fn connect(reader: &mut Reader, node: &Node) -> Option<Probe> {
     Some(Probe::Connect(Connect { from: from?, to: to?, attempts: attempts?, refused: refused? }))
 }
 
+const CONDITION: Field = kind(
+    "condition",
+    "A condition in any object's status.",
+    ruled(
+        &[
+            required("apiVersion", "The object's `apiVersion`, such as `v1` or `apps/v1`.", LINE),
+            required("kind", "The object's kind.", LINE),
+            optional("namespace", "Its namespace; without, for a namespaced kind: `default`.", NAME),
+            required("name", "The object's name.", LINE),
+            required("condition", "The condition's type, such as `Ready`.", LINE),
+            optional(
+                "status",
+                "What the condition's status must be.",
+                Shape::Either(&[
+                    Shape::Words(&[("True", ""), ("False", ""), ("Unknown", "")]),
+                    Shape::Bool,
+                ]),
+            ),
+            optional("reason", "What its reason must be.", LINE),
+            optional("message", "What its message must match.", PATTERN),
+            optional(
+                "changes",
+                "How often its status must have changed since the observation began.",
+                metric::COUNT,
+            ),
+            THROUGH,
+        ],
+        &[
+            Rule::One(&["status", "changes"]),
+            Rule::With("reason", "status"),
+            Rule::With("message", "status"),
+        ],
+    ),
+)
+.examples(&[
+    "condition: {apiVersion: apps/v1, kind: Deployment, namespace: kube-system, name: coredns, condition: Available, status: \"False\", reason: MinimumReplicasUnavailable, through: {master: 1}}",
+    "condition: {apiVersion: apiregistration.k8s.io/v1, kind: APIService, name: v1beta1.metrics.k8s.io, condition: Available, changes: {atLeast: 3}, through: {master: 1}}",
+    "condition: {apiVersion: apiregistration.k8s.io/v1, kind: APIService, name: v1beta1.metrics.k8s.io, condition: Available, status: \"False\", message: Client.Timeout exceeded, through: {master: 1}}",
+]);
+
 fn condition(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`condition`")?;
     let api_version = fields.required(reader, "apiVersion", Reader::line);
     let kind = fields.required(reader, "kind", Reader::line);
-    let namespace = match fields.get("namespace") {
-        Some(node) => reader.name(node).map(Some),
-        None => Some(None),
-    };
+    let namespace = fields.perhaps(reader, "namespace", Reader::name);
     let name = fields.required(reader, "name", Reader::line);
     let condition = fields.required(reader, "condition", Reader::line);
-    let status = fields.required(reader, "status", status);
-    let reason = match fields.get("reason") {
-        Some(node) => reader.line(node).map(Some),
-        None => Some(None),
-    };
+    let is = condition_side(reader, &mut fields);
     let through = fields.required(reader, "through", Reader::master);
     fields.end(reader);
     Some(Probe::Condition(Condition {
@@ -180,10 +311,37 @@ fn condition(reader: &mut Reader, node: &Node) -> Option<Probe> {
         namespace: namespace?,
         name: name?,
         condition: condition?,
-        status: status?,
-        reason: reason?,
+        is: is?,
         through: through?,
     }))
+}
+
+/// Reads what is expected of a condition: a status, or how often it has changed.
+fn condition_side(reader: &mut Reader, fields: &mut Fields) -> Option<ConditionSide> {
+    if let Some(node) = fields.get("changes") {
+        let others = ["status", "reason", "message"];
+        if others.iter().any(|name| fields.get(name).is_some()) {
+            let help = "write an expectation for each";
+            return reader.wrong(node, "`changes` and `status` exclude each other", help);
+        }
+        return match metric::number_wanted(reader, node)? {
+            Wanted::Absent => {
+                let help = "write `changes: {equals: 0}`";
+                reader.wrong(node, "a count is never absent", help)
+            }
+            wanted => Some(ConditionSide::Changes(wanted)),
+        };
+    }
+    let status = if let Some(node) = fields.get("status") {
+        status(reader, node)
+    } else {
+        let help = "add `status` or `changes`, such as `status: \"False\"`";
+        fields.lacks(reader, "nothing is expected of the condition", help);
+        None
+    };
+    let reason = fields.perhaps(reader, "reason", Reader::line);
+    let message = fields.perhaps(reader, "message", pattern);
+    Some(ConditionSide::State { status: status?, reason: reason?, message: message? })
 }
 
 /// Reads a condition's status. YAML takes an unquoted `True` for a boolean; here it is none.
@@ -201,6 +359,30 @@ fn status(reader: &mut Reader, node: &Node) -> Option<String> {
 fn attempts(reader: &mut Reader, node: &Node) -> Option<u32> {
     reader.count(node, 1)
 }
+
+/// How it is written how many of the attempts must end in the counted way.
+const TALLY: Shape = Shape::Shared(
+    "tally",
+    &one_of(
+        "a tally",
+        &[
+            kind("count", "Just so many.", whole(0)).examples(&["count: 0"]),
+            kind(
+                "share",
+                "A share of at least 30 attempts, as a statistical statement.",
+                map(&[
+                    required("of", "The share; one in three is `0.3333`.", Shape::Fraction),
+                    required(
+                        "falseAlarm",
+                        "The probability that one observation of a true share is taken for another.",
+                        Shape::Fraction,
+                    ),
+                ]),
+            )
+            .examples(&["share: {of: 0.3333, falseAlarm: 1e-6}"]),
+        ],
+    ),
+);
 
 /// Reads how many of the attempts must end in the counted way.
 fn tally(
@@ -250,6 +432,14 @@ fn pattern(reader: &mut Reader, node: &Node) -> Option<String> {
         "see https://docs.rs/regex/#syntax; single quotes keep YAML from changing it",
     )
 }
+
+/// How it is written whether what comes must come or stay away.
+const IS: Field = optional(
+    "is",
+    "Whether it must come or stay away.",
+    Shape::Words(&[("seen", "It comes."), ("absent", "It does not come.")]),
+)
+.or("seen");
 
 /// Reads whether what comes must come or stay away; it must come if the file doesn't say.
 fn absent(reader: &mut Reader, fields: &mut Fields) -> bool {

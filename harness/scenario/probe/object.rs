@@ -18,8 +18,12 @@ use serde_json::json;
 use super::super::expression::Expression;
 use super::super::problem::Finding;
 use super::super::read::{Fields, Reader};
+use super::super::reference::{
+    Field, LABELS, LINE, NAME, Rule, TEXT, kind, optional, required, ruled,
+};
 use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Nodes, Probe};
+use super::THROUGH;
 
 /// See [`Probe::Object`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +48,42 @@ pub struct Object {
     /// The apiserver that is asked, directly.
     pub through: NodeRef,
 }
+
+pub(super) const OBJECT: Field = kind(
+    "object",
+    "A CEL expression over any object, or over several.",
+    ruled(
+        &[
+            required("apiVersion", "The `apiVersion`, such as `v1` or `apps/v1`.", LINE),
+            required("kind", "The kind.", LINE),
+            optional(
+                "namespace",
+                "The namespace. Without one, a named object of a namespaced kind is in `default`, \
+                 and several objects are those of all namespaces.",
+                NAME,
+            ),
+            optional(
+                "name",
+                "The name of the one `object`; without: all `objects`, or those with the labels.",
+                LINE,
+            ),
+            optional("labels", "Labels that the objects have.", LABELS),
+            required(
+                "cel",
+                "What must be true of `object` (`null` if there is none) or of the list `objects`. It \
+                 also knows `nodes`, from `master-1` or a name of `spec.nodes` to the node's name in \
+                 Kubernetes, and `since`, the time from which it is observed.",
+                TEXT,
+            ),
+            THROUGH,
+        ],
+        &[Rule::NotBoth("name", "labels")],
+    ),
+)
+.examples(&[
+    "object: {apiVersion: v1, kind: Node, name: worker-1, cel: \"has(object.spec.unschedulable)\", through: {master: 1}}",
+    "object: {apiVersion: v1, kind: Pod, namespace: kube-system, labels: {k8s-app: kube-dns}, cel: \"objects.all(pod, pod.status.phase == 'Running')\", through: {master: 1}}",
+]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`object`")?;
@@ -79,11 +119,10 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
 pub(super) fn labels(reader: &mut Reader, node: &Node) -> Option<BTreeMap<String, String>> {
     match &node.value {
         Value::Map(entries) if !entries.is_empty() => {
-            let texts = entries.iter().filter_map(|entry| match &entry.value.value {
-                // A label may well be empty.
-                Value::Text(text) if text.is_empty() => Some((entry.key.clone(), String::new())),
-                _ => Some((entry.key.clone(), reader.line(&entry.value)?)),
-            });
+            // A label may well be empty.
+            let texts = entries
+                .iter()
+                .filter_map(|entry| Some((entry.key.clone(), reader.line_or_empty(&entry.value)?)));
             Some(texts.collect())
         }
         Value::Map(_) => {

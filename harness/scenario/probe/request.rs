@@ -3,10 +3,13 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{
+    Field, NODE, PATTERN, Shape, kind, map, optional, required, some, text, whole,
+};
 use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Probe, Tally};
-use super::target::{Target, target};
-use super::{attempts, pattern, tally};
+use super::target::{TARGET, Target, target};
+use super::{TALLY, attempts, pattern, tally};
 
 /// See [`Probe::Request`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -37,6 +40,61 @@ pub struct User {
     /// Its groups; `system:authenticated` comes by itself if none is named.
     pub groups: Vec<String>,
 }
+
+const STATUS: Shape = Shape::Whole { least: 100, most: 599 };
+const USER: Shape = text("the name of a user or group", "^[!-~]+$");
+
+pub(super) const REQUEST: Field = kind(
+    "request",
+    "HTTPS requests (GET) from a node, counted.",
+    map(&[
+        required("from", "The node that asks.", NODE),
+        required("to", "Whom.", TARGET),
+        required(
+            "path",
+            "The path of the request.",
+            text("an absolute path, such as `/readyz`", "^/[!-~]*$"),
+        ),
+        optional(
+            "as",
+            "Whom the administrator speaks for (impersonation); without: for itself.",
+            map(&[
+                required(
+                    "user",
+                    "The name, such as `system:serviceaccount:default:default`.",
+                    USER,
+                ),
+                optional(
+                    "groups",
+                    "Its groups; `system:authenticated` comes by itself if none is named.",
+                    some(&USER),
+                ),
+            ]),
+        )
+        .examples(&["as: {user: jane, groups: [sre]}"]),
+        optional(
+            "status",
+            "The statuses that are no failures; without: all below 500.",
+            Shape::Either(&[STATUS, some(&STATUS)]),
+        )
+        .examples(&["status: [403]"]),
+        optional(
+            "body",
+            "What the body of an answer must match, or it is a failure.",
+            PATTERN,
+        ),
+        required(
+            "attempts",
+            "Requests per observation, each on a connection of its own.",
+            whole(1),
+        ),
+        required("failed", "How many must fail: no answer, another status or another body.", TALLY),
+    ]),
+)
+.examples(&[
+    "request: {from: {worker: 1}, to: loadBalancer, path: /readyz, attempts: 20, failed: {count: 0}}",
+    "request: {from: {worker: 1}, to: {apiserver: {master: 2}}, path: /api, as: {user: jane, groups: [sre]}, status: [403], body: jane, attempts: 1, failed: {count: 0}}",
+]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`request`")?;

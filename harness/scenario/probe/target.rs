@@ -6,6 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::NodeRef;
 use super::super::read::{Read, Reader, is_label};
+use super::super::reference::{MASTER, Shape, kind, one_of, text};
 use super::super::tree::{Node, Value};
 use super::namespaced;
 
@@ -37,9 +38,44 @@ const TARGETS: [(&str, Read<Target>); 5] = [
     ("address", |reader, node| address(reader, node).map(Target::Address)),
 ];
 
+/// How a target is written.
+pub(super) const TARGET: Shape = Shape::Shared(
+    "target",
+    &one_of(
+        "a target",
+        &[
+            kind(
+                "service",
+                "The virtual address of a Service, `namespace/name` or `namespace/name:port` with \
+                 the number or the name of one of its ports; without, the first.",
+                text("`namespace/name`, perhaps `:port`", "^[-a-z0-9]+/[-a-z0-9]+(:[-a-z0-9]+)?$"),
+            )
+            .examples(&["service: default/kubernetes"]),
+            kind("apiserver", "The apiserver of one master, by its own address.", MASTER)
+                .examples(&["apiserver: {master: 2}"]),
+            kind("loadBalancer", "The load balancer before the apiservers.", Shape::Nothing),
+            kind(
+                "pod",
+                "The address of a pod, `namespace/name:port`.",
+                text("`namespace/name:port`", "^[-a-z0-9.]+/[-a-z0-9.]+:[0-9]+$"),
+            )
+            .examples(&["pod: kube-system/coredns-a:53"]),
+            kind(
+                "address",
+                "An address and a port.",
+                text("an address and a port", "^[0-9a-fA-F.:\\[\\]]+:[0-9]+$"),
+            )
+            .examples(&["address: \"10.96.0.10:53\""]),
+        ],
+    ),
+);
+
 pub(super) fn target(reader: &mut Reader, node: &Node) -> Option<Target> {
     reader.one_of(node, "a target", &TARGETS)
 }
+
+/// How a Service is written.
+pub(in crate::scenario) const SERVICE: Shape = text("`namespace/name`", "^[-a-z0-9]+/[-a-z0-9]+$");
 
 /// Reads a Service's `namespace/name`.
 pub(in crate::scenario) fn service(reader: &mut Reader, node: &Node) -> Option<String> {

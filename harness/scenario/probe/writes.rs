@@ -3,10 +3,11 @@
 use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
+use super::super::reference::{Field, NODE, PATTERN, kind, map, optional, required, whole};
 use super::super::tree::Node;
 use super::super::{NodeRef, Probe, Tally};
-use super::target::{Target, target};
-use super::{attempts, pattern, tally};
+use super::target::{TARGET, Target, target};
+use super::{TALLY, THROUGH, attempts, pattern, tally};
 
 /// See [`Probe::Writes`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -30,6 +31,23 @@ pub struct Written {
     pub through: NodeRef,
 }
 
+pub(super) const WRITES: Field = kind(
+    "writes",
+    "Writes at fixed times, counted by acknowledgement; what is acknowledged is remembered.",
+    map(&[
+        required("from", "The node that writes.", NODE),
+        required("to", "Through which apiserver.", TARGET),
+        required(
+            "attempts",
+            "Writes per observation, each begun at its time, whether or not those before have ended.",
+            whole(1),
+        ),
+        required("failed", "How many must fail: not be acknowledged.", TALLY),
+        optional("error", "What the words of each failure must match.", PATTERN),
+    ]),
+)
+.examples(&["writes: {from: {worker: 1}, to: loadBalancer, attempts: 10, failed: {count: 0}}"]);
+
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`writes`")?;
     let from = fields.required(reader, "from", Reader::node);
@@ -47,6 +65,13 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     reader.writes = true;
     Some(Probe::Writes(Writes { from: from?, to: to?, attempts: attempts?, failed, error }))
 }
+
+pub(super) const WRITTEN: Field = kind(
+    "written",
+    "Whether every acknowledged write of the probe `writes` is still there.",
+    map(&[THROUGH]),
+)
+.examples(&["written: {through: {master: 1}}"]);
 
 pub(super) fn read_written(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`written`")?;

@@ -1,0 +1,125 @@
+//! What `docs/language.md` and `scenarios/` have of the reference.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use outage::scenario::reference::{Field, Found, Need, Shape, find};
+use outage::scenario::{BUILTIN, Step, load};
+
+use super::files;
+use super::scenario_support::current;
+
+const LANGUAGE: &str = include_str!("../../docs/language.md");
+
+fn found(path: &str) -> Found {
+    find(path).unwrap().into_iter().next().unwrap()
+}
+
+fn faults() -> Vec<Field> {
+    found("spec.steps.inject.fault").field.shape.fields()
+}
+
+fn probes() -> Vec<Field> {
+    found("spec.steadyState.probe").field.shape.fields()
+}
+
+/// A table of faults or of probes.
+fn table(head: &str, kinds: &[Field]) -> String {
+    let mut out = format!("| {head} | Fields |\n| --- | --- | --- |\n");
+    for kind in kinds {
+        let names = |required: bool| {
+            let fields = kind.shape.fields();
+            let fields = fields.iter().filter(|field| (field.need == Need::Required) == required);
+            fields.map(|field| format!("`{}`", field.name)).collect::<Vec<_>>().join(", ")
+        };
+        let optional = names(false);
+        let optional = if optional.is_empty() { optional } else { format!("; {optional}") };
+        let about = kind.about.trim_end_matches('.');
+        let _ = writeln!(out, "| `{}` | {about} | {}{optional} |", kind.name, names(true));
+    }
+    out
+}
+
+#[test]
+fn the_tables_of_faults_and_probes_are_current() {
+    let mut text = LANGUAGE.to_owned();
+    for (what, head, kinds) in [
+        ("faults", "Fault | What it does", faults()),
+        ("probes", "Probe | What it looks at", probes()),
+    ] {
+        let mark = format!("<!-- {what}, made of the reference -->\n");
+        let (before, rest) = text.split_once(&mark).unwrap();
+        let after = rest.split_once("\n\n").unwrap().1;
+        text = format!("{before}{mark}{}\n{after}", table(head, &kinds));
+    }
+    current("docs/language.md", &text);
+}
+
+#[test]
+fn the_examples_of_faults_and_probes_are_those_of_the_reference() {
+    for (mark, kinds) in
+        [("<!-- one of each fault -->", faults()), ("<!-- one of each probe -->", probes())]
+    {
+        let block = LANGUAGE.split(mark).nth(1).unwrap().split("```").nth(1).unwrap();
+        let lines = block.lines().filter_map(|line| line.strip_prefix("- "));
+        let shown: BTreeSet<_> =
+            lines.map(|line| line.split("  #").next().unwrap().trim()).collect();
+        let examples: BTreeSet<_> = kinds.iter().flat_map(|kind| kind.examples).copied().collect();
+        assert_eq!(shown, examples);
+        for kind in kinds {
+            assert!(!kind.examples.is_empty(), "{} has no example", kind.name);
+        }
+    }
+}
+
+#[test]
+fn a_probe_s_own_period_is_what_is_said_of_it() {
+    let about = found("spec.steadyState.every").field.about;
+    let (hundred, half) =
+        about.split_once("100ms for ").unwrap().1.split_once(", 500ms for ").unwrap();
+    let mut seen = BTreeSet::new();
+    for file in files() {
+        let scenario = load("a.yaml", file.to_string().as_bytes()).unwrap();
+        let steps = scenario.steps.iter().flat_map(|step| match step {
+            Step::Detect(all) | Step::Recover(all) => all.as_slice(),
+            _ => &[],
+        });
+        for expectation in scenario.steady_state.iter().chain(steps) {
+            let probe = serde_json::to_value(&expectation.probe).unwrap();
+            let name = format!("`{}`", probe.as_object().unwrap().keys().next().unwrap());
+            let said = match (hundred.contains(&name), half.contains(&name)) {
+                (true, _) => Duration::from_millis(100),
+                (_, true) => Duration::from_millis(500),
+                _ => Duration::from_secs(1),
+            };
+            // The example of `every`; elsewhere it is written as it would be without.
+            if expectation.every == Duration::from_secs(2) {
+                continue;
+            }
+            assert_eq!(expectation.every, said, "{name}");
+            seen.insert(name);
+        }
+    }
+    assert_eq!(seen.len(), probes().len(), "{seen:?}");
+}
+
+#[test]
+fn shipped_scenarios_name_their_schema() {
+    for builtin in BUILTIN {
+        let line = builtin.text.lines().next().unwrap();
+        let named = "# yaml-language-server: $schema=../docs/scenario.schema.json";
+        assert_eq!(line, named, "{}", builtin.path);
+    }
+}
+
+#[test]
+fn a_field_is_told_in_words() {
+    let mut out = String::new();
+    for path in ["spec.steps.inject.traffic", "event", "steps.recover", "traffic.do", "spec.nodes"]
+    {
+        let _ = writeln!(out, "{}", found(path));
+    }
+    insta::assert_snapshot!(out);
+    assert!(matches!(found("spec").field.shape, Shape::Map { .. }));
+}
