@@ -12,7 +12,7 @@ use hyper::body::Bytes;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ClientBuilder, ConfigExt};
-use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -47,6 +47,8 @@ pub enum Speech {
     /// By TLS, its certificate verified against the cluster's CA for the address that is asked, or
     /// for its host's name.
     Verified,
+    /// The same, without a certificate of one's own: as nobody, or by a token.
+    Unidentified,
     /// By TLS, its certificate not verified: components without a certificate of the cluster's CA
     /// sign their own. Only for a node's own loopback, where nobody else can answer.
     SelfSigned,
@@ -89,7 +91,9 @@ pub struct Access {
     cluster: Arc<dyn Cluster>,
     config: kube::Config,
     tls: Arc<rustls::ClientConfig>,
-    /// The same without verification.
+    /// The same without a certificate of its own.
+    unidentified: Arc<rustls::ClientConfig>,
+    /// The first without verification.
     trusting: Arc<rustls::ClientConfig>,
     ledger: Arc<Ledger>,
 }
@@ -121,10 +125,13 @@ impl Access {
             let unusable = |e| ClusterError::caused("the administrator's certificates", e);
             config.rustls_client_config().map(Arc::new).map_err(unusable)
         };
+        let mut unidentified = config.clone();
+        unidentified.auth_info = AuthInfo::default();
         let mut trusting = config.clone();
         trusting.accept_invalid_certs = true;
-        let (tls, trusting) = (tls(&config)?, tls(&trusting)?);
-        Ok(Self { cluster, config, tls, trusting, ledger: Arc::default() })
+        let (unidentified, trusting) = (tls(&unidentified)?, tls(&trusting)?);
+        let tls = tls(&config)?;
+        Ok(Self { cluster, config, tls, unidentified, trusting, ledger: Arc::default() })
     }
 
     /// What the cluster has acknowledged so far, to whoever works with this access.
@@ -192,7 +199,8 @@ impl Access {
         self.ask(from, to, Speech::Verified, request, limit).await
     }
 
-    /// One request as the administrator, on a connection of its own. It is never repeated.
+    /// One request on a connection of its own, by TLS as the administrator or as [`Speech`] says. It
+    /// is never repeated.
     ///
     /// # Errors
     /// As [`Access::get`].
@@ -215,6 +223,7 @@ impl Access {
             let tls = match speech {
                 Speech::Plain => return Ok(exchange(stream, request).await),
                 Speech::Verified => &self.tls,
+                Speech::Unidentified => &self.unidentified,
                 Speech::SelfSigned => &self.trusting,
             };
             let name = match self.cluster.host_name(to.ip()) {

@@ -150,6 +150,11 @@ pub trait Node: Send + Sync + fmt::Debug {
     /// Its name in Kubernetes.
     fn name(&self) -> &str;
 
+    /// What `hostname` says on it; leaders of Leases call themselves so.
+    fn host_name(&self) -> &str {
+        self.name()
+    }
+
     /// Its address on the network between nodes.
     fn address(&self) -> IpAddr;
 

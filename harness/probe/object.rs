@@ -108,7 +108,7 @@ fn apply(known: &mut Known, change: Event<DynamicObject>) -> bool {
     }
 }
 
-/// The names of nodes in Kubernetes by what a scenario calls these nodes.
+/// The names of nodes by what a scenario calls these nodes.
 fn called(named: &Nodes, names: &BTreeMap<NodeRef, Value>) -> Value {
     let own = named.iter().filter_map(|(own, node)| Some((own.clone(), names.get(node)?.clone())));
     let by_number = names.iter().map(|(node, name)| (node.to_string(), name.clone()));
@@ -121,6 +121,8 @@ struct Judge<'a> {
     expression: Expression,
     /// From `master-1`, and from the scenario's names, to the node's name in Kubernetes.
     nodes: Value,
+    /// The same to the node's host name.
+    hosts: Value,
     /// When the observation began, as Kubernetes writes times: such texts are in the order of time.
     since: Value,
 }
@@ -130,10 +132,12 @@ impl<'a> Judge<'a> {
         let expression = Expression::new(&probe.cel)
             .map_err(|why| ClusterError::new(format!("the expression {}: {why}", probe.cel)))?;
         let nodes = access.cluster().nodes().iter();
-        let names = nodes.map(|node| (node.id(), json!(node.name()))).collect();
+        let names = nodes.clone().map(|node| (node.id(), json!(node.name()))).collect();
+        let hosts = nodes.map(|node| (node.id(), json!(node.host_name()))).collect();
+        let [nodes, hosts] = [names, hosts].map(|names| called(&probe.named, &names));
         // Nodes have the clock of this machine.
         let since = json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-        Ok(Self { probe, expression, nodes: called(&probe.named, &names), since })
+        Ok(Self { probe, expression, nodes, hosts, since })
     }
 
     fn observe(&self, known: &Known) -> Observation {
@@ -142,7 +146,12 @@ impl<'a> Judge<'a> {
             Some(_) => ("object", objects.next().unwrap_or_default()),
             None => ("objects", objects.collect()),
         };
-        let names = [(name, &subject), ("nodes", &self.nodes), ("since", &self.since)];
+        let names = [
+            (name, &subject),
+            ("nodes", &self.nodes),
+            ("hosts", &self.hosts),
+            ("since", &self.since),
+        ];
         let seen = match (&self.probe.name, known.is_empty()) {
             (Some(name), true) => format!("there is no {} {name}", self.probe.kind),
             (Some(_), false) => self.expression.shown(&names).join(", "),
@@ -203,9 +212,9 @@ mod tests {
             through: NodeRef::Master(1),
         };
         let expression = Expression::new(cel).unwrap();
-        let nodes = json!({"master-1": "kind-a"});
+        let [nodes, hosts] = ["kind-a", "host-a"].map(|name| json!({"master-1": name}));
         let since = json!("2026-11-21T09:59:59Z");
-        let judge = Judge { probe: &probe, expression, nodes, since };
+        let judge = Judge { probe: &probe, expression, nodes, hosts, since };
         judge.observe(&known(objects))
     }
 
@@ -216,6 +225,16 @@ mod tests {
             [("lost".to_owned(), NodeRef::Master(2)), ("gone".to_owned(), NodeRef::Worker(1))];
         let called = called(&own.into(), &names);
         assert_eq!(called, json!({"master-1": "kind-1", "master-2": "kind-2", "lost": "kind-2"}));
+    }
+
+    #[test]
+    fn a_holder_is_told_by_its_hosts_name() {
+        let held = object("a", 1, &json!({"holder": "host-a_1"}));
+        let by = |names: &str| {
+            let cel = format!("object.spec.holder.startsWith({names}[\"master-1\"] + \"_\")");
+            observe(Some("a"), &cel, std::slice::from_ref(&held)).holds
+        };
+        assert!(by("hosts") && !by("nodes"));
     }
 
     #[test]

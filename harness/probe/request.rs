@@ -1,6 +1,6 @@
-//! HTTPS requests from a node, one after another, each on a connection of its own, as the
-//! administrator (or as somebody else for whom it speaks) and with the server's certificate
-//! verified. Polled.
+//! HTTPS requests from a node, one after another, each on a connection of its own and with the
+//! server's certificate verified: as the administrator, as somebody in whose name it asks, by the token
+//! of a `ServiceAccount`, or as nobody. Polled.
 
 use std::convert::Infallible;
 use std::fmt;
@@ -11,12 +11,13 @@ use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use regex::Regex;
+use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::{Concerned, Look, Observation, Sink, brief, pattern, poll, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Answer, Speech, Vantage};
-use crate::scenario::{Request, Tally, User};
+use crate::scenario::{Caller, NodeRef, Request, Tally, User};
 
 /// A request without an answer after this long has failed.
 const ATTEMPT: Duration = Duration::from_secs(5);
@@ -25,7 +26,14 @@ impl Look for Request {
     fn wanted(&self) -> String {
         let tally = self.failed.wanted(self.attempts);
         let to = target::words(&self.to);
-        let user = self.as_user.as_ref().map(|u| format!(" as {}", u.user)).unwrap_or_default();
+        let caller = match &self.caller {
+            Caller::Administrator => String::new(),
+            Caller::User(User { user, .. }) => format!(" as {user}"),
+            Caller::ServiceAccount { name, issued_by } => {
+                format!(" as the ServiceAccount {name} by a token of {issued_by}")
+            }
+            Caller::Nobody => " as nobody".to_owned(),
+        };
         let status = self.status.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
         let wanted = match (status.is_empty(), &self.body) {
             (true, None) => String::new(),
@@ -33,7 +41,10 @@ impl Look for Request {
             (true, Some(body)) => format!(" (no body that matches {body})"),
             (false, Some(body)) => format!(" (no {status} with a body that matches {body})"),
         };
-        format!("{tally} requests of {} from {} to {to}{user} failed{wanted}", self.path, self.from)
+        format!(
+            "{tally} requests of {} from {} to {to}{caller} failed{wanted}",
+            self.path, self.from
+        )
     }
 
     fn concerned(&self) -> Vec<Concerned> {
@@ -64,12 +75,25 @@ async fn observe(
         Ok(to) => to,
         Err(why) => return Ok(Observation::nothing(why)),
     };
+    let token = match &probe.caller {
+        Caller::ServiceAccount { name, issued_by } => {
+            match token(name, *issued_by, access).await? {
+                Ok(token) => Some(token),
+                Err(why) => return Ok(Observation::nothing(why)),
+            }
+        }
+        _ => None,
+    };
+    let speech = match probe.caller {
+        Caller::Administrator | Caller::User(_) => Speech::Verified,
+        Caller::ServiceAccount { .. } | Caller::Nobody => Speech::Unidentified,
+    };
     let most = *probe.failed.accepts(probe.attempts).end();
     let mut counts = Counts::default();
     // More failures than may be can't hold any more: the rest would cost up to five seconds each.
     while counts.attempts < probe.attempts && counts.failed <= most {
         let from = Vantage::Node(probe.from);
-        let answer = access.ask(from, to, Speech::Verified, made(probe)?, ATTEMPT).await?;
+        let answer = access.ask(from, to, speech, made(probe, token.as_deref())?, ATTEMPT).await?;
         counts.add(failure(probe, body, &answer), &answer);
     }
     Ok(judge(probe.failed, probe.attempts, &counts))
@@ -77,16 +101,49 @@ async fn observe(
 
 /// The request, as whoever is to ask.
 /// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>
-fn made(probe: &Request) -> Result<http::Request<Full<Bytes>>, ClusterError> {
+fn made(probe: &Request, token: Option<&str>) -> Result<http::Request<Full<Bytes>>, ClusterError> {
     let mut request = http::Request::get(&probe.path);
-    if let Some(User { user, groups }) = &probe.as_user {
+    if let Caller::User(User { user, groups }) = &probe.caller {
         request = request.header("Impersonate-User", user);
         for group in groups {
             request = request.header("Impersonate-Group", group);
         }
     }
+    if let Some(token) = token {
+        request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
+    }
     let unfit = |e| ClusterError::caused(format!("a request of {}", probe.path), e);
     request.body(Full::default()).map_err(unfit)
+}
+
+/// A token of a `ServiceAccount`, which this master's apiserver issues; or why there is none.
+/// <https://kubernetes.io/docs/reference/kubernetes-api/authentication-resources/token-request-v1/>
+async fn token(
+    account: &str,
+    issued_by: NodeRef,
+    access: &Access,
+) -> Result<Result<String, String>, ClusterError> {
+    let (namespace, name) = account.split_once('/').unwrap_or(("default", account));
+    let path = format!("/api/v1/namespaces/{namespace}/serviceaccounts/{name}/token");
+    let body = json!({
+        "apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest",
+        // The shortest that is issued.
+        "spec": {"expirationSeconds": 600},
+    });
+    let request = http::Request::post(&path)
+        .header(http::header::CONTENT_TYPE, "application/json")
+        .body(Full::from(body.to_string()));
+    let request = request.map_err(|e| ClusterError::caused(format!("a request of {path}"), e))?;
+    let at = access.apiserver(issued_by)?;
+    let answer = access.ask(Vantage::Beside, at, Speech::Verified, request, ATTEMPT).await?;
+    let issued = match &answer {
+        Answer::Status { code: 201, body } => serde_json::from_str(body).ok(),
+        _ => None,
+    };
+    let token = issued.as_ref().and_then(|issued: &Value| issued["status"]["token"].as_str());
+    Ok(token
+        .map(str::to_owned)
+        .ok_or_else(|| format!("{issued_by} issues no token of {account}: {answer}")))
 }
 
 /// Why an answer is none, if it is none.
@@ -151,14 +208,17 @@ fn judge(failed: Tally, attempts: u32, counts: &Counts) -> Observation {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::scenario::{NodeRef, Target};
+    use crate::scenario::Target;
 
     fn request(status: &[u16], body: Option<&str>) -> Request {
         Request {
             from: NodeRef::Worker(1),
             to: Target::LoadBalancer,
             path: "/apis".into(),
-            as_user: Some(User { user: "jane".into(), groups: vec!["a".into(), "b".into()] }),
+            caller: Caller::User(User {
+                user: "jane".into(),
+                groups: vec!["a".into(), "b".into()],
+            }),
             status: status.to_vec(),
             body: body.map(Into::into),
             attempts: 1,
@@ -198,10 +258,18 @@ mod tests {
 
     #[test]
     fn somebody_else_is_named_in_headers() {
-        let made = made(&request(&[], None)).unwrap();
+        let made = made(&request(&[], None), None).unwrap();
         assert_eq!(made.headers()["impersonate-user"], "jane");
         let groups = made.headers().get_all("impersonate-group");
         assert_eq!(groups.iter().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn a_token_is_shown_as_such() {
+        let nobody = Request { caller: Caller::Nobody, ..request(&[], None) };
+        let headers = made(&nobody, Some("t")).unwrap().headers().clone();
+        assert_eq!(headers["authorization"], "Bearer t");
+        assert!(!headers.contains_key("impersonate-user"));
     }
 
     #[test]

@@ -128,7 +128,7 @@ async fn holders(led: Led, access: &Access) -> Result<Vec<NodeRef>, ClusterError
         if let Answer::Status { code: 200, body } =
             access.get(Vantage::Beside, at, &path, ANSWER).await?
         {
-            let holds = |one: &&Arc<dyn Node>| holds(&body, one.name());
+            let holds = |one: &&Arc<dyn Node>| holds(&body, one.host_name());
             holders.extend(access.masters().find(holds).map(|holder| holder.id()));
         }
     }
@@ -137,12 +137,12 @@ async fn holders(led: Led, access: &Access) -> Result<Vec<NodeRef>, ClusterError
     Ok(holders)
 }
 
-/// Whether a Lease is held by a component of this node: the node's name, `_` and a random id
+/// Whether a Lease is held by a component of this host: the host's name, `_` and a random id
 /// (<https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kube-controller-manager/app/controllermanager.go>).
-fn holds(lease: &str, node: &str) -> bool {
+fn holds(lease: &str, host: &str) -> bool {
     let lease: Value = serde_json::from_str(lease).unwrap_or_default();
     let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-    holder.strip_prefix(node).is_some_and(|rest| rest.starts_with('_'))
+    holder.strip_prefix(host).is_some_and(|rest| rest.starts_with('_'))
 }
 
 /// Asks a member where kubeadm has it serve its metrics.
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn the_holder_of_a_lease_is_told_by_its_nodes_name() {
+    fn the_holder_of_a_lease_is_told_by_its_hosts_name() {
         let lease = r#"{"spec": {"holderIdentity": "master-1_a3f4"}}"#;
         assert!(holds(lease, "master-1"));
         assert!(!holds(lease, "master-2") && !holds(lease, "master"));

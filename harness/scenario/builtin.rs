@@ -33,6 +33,7 @@ pub const BUILTIN: &[Builtin] = &[
     builtin!("master-lost"),
     builtin!("metrics-server-unreachable"),
     builtin!("restart-behind-a-blackhole"),
+    builtin!("service-account-keys-differ"),
     builtin!("stopped-apiserver"),
 ];
 

@@ -260,6 +260,10 @@ impl Node for KindNode {
         &self.name
     }
 
+    fn host_name(&self) -> &str {
+        &self.container
+    }
+
     fn address(&self) -> IpAddr {
         self.address.into()
     }

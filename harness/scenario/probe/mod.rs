@@ -30,7 +30,7 @@ pub use kubectl::Kubectl;
 pub use log::{LogLine, LogOf};
 pub use metric::{Metric, MetricOf, MetricSide, Wanted};
 pub use object::Object;
-pub use request::{Request, User};
+pub use request::{Caller, Request, User};
 pub use said::Said;
 pub use target::Target;
 pub use writes::{Writes, Written};

@@ -7,7 +7,7 @@
 //!   namespace: kube-system
 //!   name: kube-scheduler
 //!   through: {master: 1}
-//!   cel: '!object.spec.holderIdentity.startsWith(nodes["master-3"] + "_")'
+//!   cel: '!object.spec.holderIdentity.startsWith(hosts["master-3"] + "_")'
 //! ```
 
 use std::collections::BTreeMap;
@@ -41,7 +41,7 @@ pub struct Object {
     pub labels: BTreeMap<String, String>,
     /// A CEL expression over `object` (`null` if there is none) or `objects`, and over `nodes`, a
     /// map from `master-1`, and from the scenario's own names of nodes, to the node's name in
-    /// Kubernetes.
+    /// Kubernetes, and `hosts`, the same to its host name.
     pub cel: String,
     /// The scenario's own names of nodes.
     pub named: Nodes,
@@ -72,7 +72,8 @@ pub(super) const OBJECT: Field = kind(
                 "cel",
                 "What must be true of `object` (`null` if there is none) or of the list `objects`. It \
                  also knows `nodes`, from `master-1` or a name of `spec.nodes` to the node's name in \
-                 Kubernetes, and `since`, the time from which it is observed.",
+                 Kubernetes, `hosts`, the same to its host name, and `since`, the time from which it \
+                 is observed.",
                 TEXT,
             ),
             THROUGH,
@@ -147,7 +148,7 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
         }
     };
     let subject = if one { "object" } else { "objects" };
-    let known = [subject, "nodes", "since"];
+    let known = [subject, "nodes", "hosts", "since"];
     if let Some(unknown) = compiled.free().iter().find(|name| !known.contains(&name.as_str())) {
         let why = match (unknown.as_str(), one) {
             ("objects", true) => "; with `name` there is one `object`",
@@ -155,8 +156,8 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
             _ => "",
         };
         let help = format!(
-            "allowed: `{subject}`; `nodes`, such as `nodes[\"master-1\"]`; `since`, the time from which \
-             it is observed{why}"
+            "allowed: `{subject}`; `nodes`, such as `nodes[\"master-1\"]`; `hosts`; `since`, the time \
+             from which it is observed{why}"
         );
         return reader.wrong(node, format!("the expression knows no `{unknown}`"), help);
     }
@@ -164,11 +165,14 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
         let message = format!("the expression does not speak of `{subject}`");
         return reader.wrong(node, message, format!("write a condition on `{subject}`"));
     }
-    let (nothing, none, nodes, since) = (json!(null), json!([]), json!({}), json!(""));
+    let (nothing, none, names, since) = (json!(null), json!([]), json!({}), json!(""));
     let subject = (subject, if one { &nothing } else { &none });
-    if let Some(function) =
-        compiled.unknown_function(&[subject, ("nodes", &nodes), ("since", &since)])
-    {
+    if let Some(function) = compiled.unknown_function(&[
+        subject,
+        ("nodes", &names),
+        ("hosts", &names),
+        ("since", &since),
+    ]) {
         let help = "see https://github.com/google/cel-spec/blob/master/doc/langdef.md#list-of-standard-definitions";
         return reader.wrong(node, format!("CEL has no function `{function}`"), help);
     }

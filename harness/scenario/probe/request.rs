@@ -4,11 +4,12 @@ use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Reader};
 use super::super::reference::{
-    Field, NODE, PATTERN, Shape, kind, map, optional, required, some, text, whole,
+    Field, MASTER, NODE, PATTERN, Rule, Shape, kind, map, optional, required, ruled, some, text,
+    whole,
 };
 use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Probe, Tally};
-use super::target::{TARGET, Target, target};
+use super::target::{TARGET, Target, is_namespaced, target};
 use super::{TALLY, attempts, pattern, tally};
 
 /// See [`Probe::Request`].
@@ -20,8 +21,8 @@ pub struct Request {
     pub to: Target,
     /// The path of the GET.
     pub path: String,
-    /// Whom the administrator speaks for (impersonation); nothing: for itself.
-    pub as_user: Option<User>,
+    /// Who asks.
+    pub caller: Caller,
     /// The statuses that are no failures; empty: all below 500.
     pub status: Vec<u16>,
     /// A regular expression that the body of an answer must match, or it is a failure.
@@ -30,6 +31,26 @@ pub struct Request {
     pub attempts: u32,
     /// How many must fail (no answer, another status or another body).
     pub failed: Tally,
+}
+
+/// Who asks.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Caller {
+    /// The cluster's administrator, by its certificate.
+    #[default]
+    Administrator,
+    /// The administrator in a user's name (impersonation).
+    User(User),
+    /// A `ServiceAccount`, by a token that is issued for each observation.
+    ServiceAccount {
+        /// Which, `namespace/name`.
+        name: String,
+        /// The master whose apiserver issues the token.
+        issued_by: NodeRef,
+    },
+    /// Nobody: without a certificate, and without a token.
+    Nobody,
 }
 
 /// A user, by name.
@@ -44,6 +65,37 @@ pub struct User {
 const STATUS: Shape = Shape::Whole { least: 100, most: 599 };
 const USER: Shape = text("the name of a user or group", "^[!-~]+$");
 
+/// How it is written who asks.
+const CALLER: Shape = Shape::Either(&[
+    Shape::Just("nobody"),
+    ruled(
+        &[
+            optional(
+                "user",
+                "The user in whose name the administrator asks (impersonation), such as \
+                 `system:serviceaccount:default:default`.",
+                USER,
+            ),
+            optional(
+                "groups",
+                "The user's groups; `system:authenticated` comes by itself if none is named.",
+                some(&USER),
+            ),
+            optional(
+                "serviceAccount",
+                "A `ServiceAccount`, by a token that is issued for each observation.",
+                map(&[
+                    required("name", "Which, `namespace/name`.", ACCOUNT),
+                    required("issuedBy", "The master whose apiserver issues the token.", MASTER),
+                ]),
+            ),
+        ],
+        &[Rule::One(&["user", "serviceAccount"]), Rule::With("groups", "user")],
+    ),
+]);
+
+const ACCOUNT: Shape = text("`namespace/name`", "^[-a-z0-9]+/[-a-z0-9]+$");
+
 pub(super) const REQUEST: Field = kind(
     "request",
     "HTTPS requests (GET) from a node, counted.",
@@ -55,23 +107,11 @@ pub(super) const REQUEST: Field = kind(
             "The path of the request.",
             text("an absolute path, such as `/readyz`", "^/[!-~]*$"),
         ),
-        optional(
-            "as",
-            "Whom the administrator speaks for (impersonation); without: for itself.",
-            map(&[
-                required(
-                    "user",
-                    "The name, such as `system:serviceaccount:default:default`.",
-                    USER,
-                ),
-                optional(
-                    "groups",
-                    "Its groups; `system:authenticated` comes by itself if none is named.",
-                    some(&USER),
-                ),
-            ]),
-        )
-        .examples(&["as: {user: jane, groups: [sre]}"]),
+        optional("as", "Who asks; without: the cluster's administrator.", CALLER).examples(&[
+            "as: {user: jane, groups: [sre]}",
+            "as: {serviceAccount: {name: default/default, issuedBy: {master: 1}}}",
+            "as: nobody",
+        ]),
         optional(
             "status",
             "The statuses that are no failures; without: all below 500.",
@@ -94,6 +134,7 @@ pub(super) const REQUEST: Field = kind(
 .examples(&[
     "request: {from: {worker: 1}, to: loadBalancer, path: /readyz, attempts: 20, failed: {count: 0}}",
     "request: {from: {worker: 1}, to: {apiserver: {master: 2}}, path: /api, as: {user: jane, groups: [sre]}, status: [403], body: jane, attempts: 1, failed: {count: 0}}",
+    "request: {from: {worker: 1}, to: {apiserver: {master: 2}}, path: /api, as: {serviceAccount: {name: default/default, issuedBy: {master: 1}}}, status: [200], attempts: 1, failed: {count: 0}}",
 ]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -108,7 +149,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         let message = format!("`{path}` is not the path of a request");
         reader.wrong(node, message, "write an absolute path, such as `/readyz`")
     });
-    let as_user = fields.optional(reader, "as", user);
+    let caller = fields.optional(reader, "as", caller).unwrap_or_default();
     let status = fields.optional(reader, "status", |reader, node| match node.value {
         Value::List(_) => reader.some(node, status),
         _ => Some(vec![status(reader, node)?]),
@@ -121,7 +162,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         from: from?,
         to: to?,
         path: path?,
-        as_user,
+        caller,
         status: status.unwrap_or_default(),
         body,
         attempts: attempts?,
@@ -129,7 +170,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     }))
 }
 
-fn user(reader: &mut Reader, node: &Node) -> Option<User> {
+fn caller(reader: &mut Reader, node: &Node) -> Option<Caller> {
     fn name(reader: &mut Reader, node: &Node) -> Option<String> {
         let name = reader.line(node)?;
         if name.chars().all(|char| char.is_ascii_graphic()) {
@@ -139,11 +180,50 @@ fn user(reader: &mut Reader, node: &Node) -> Option<User> {
         let help = "write one word, such as `system:serviceaccount:default:default`";
         reader.wrong(node, format!("`{name}` is not the name of a user or group"), help)
     }
+    const HELP: &str = "write `as: nobody`, `as: {user: jane}`, or `as: {serviceAccount: {name: \
+                        default/default, issuedBy: {master: 1}}}`";
+    if let Value::Text(text) = &node.value {
+        return match text.as_str() {
+            "nobody" => Some(Caller::Nobody),
+            _ => reader.wrong(node, format!("`{text}` is not somebody who can ask"), HELP),
+        };
+    }
     let mut fields = Fields::of(reader, node, "`as`")?;
-    let user = fields.required(reader, "user", name);
-    let groups = fields.optional(reader, "groups", |reader, node| reader.some(node, name));
+    let user = fields.perhaps(reader, "user", name);
+    let groups = fields.perhaps(reader, "groups", |reader, node| reader.some(node, name));
+    let account = fields.perhaps(reader, "serviceAccount", service_account);
+    let caller = match (user, account) {
+        (Some(Some(user)), Some(None)) => {
+            groups.map(|groups| Caller::User(User { user, groups: groups.unwrap_or_default() }))
+        }
+        (Some(None), Some(Some(_))) if fields.get("groups").is_some() => {
+            fields.lacks(reader, "a ServiceAccount has its own groups", "take `groups` away");
+            None
+        }
+        (Some(None), Some(account @ Some(_))) => account,
+        (Some(_), Some(_)) => {
+            fields.lacks(reader, "it must be said in one way who asks", HELP);
+            None
+        }
+        _ => None, // What can't be read was reported.
+    };
     fields.end(reader);
-    Some(User { user: user?, groups: groups.unwrap_or_default() })
+    caller
+}
+
+fn service_account(reader: &mut Reader, node: &Node) -> Option<Caller> {
+    let mut fields = Fields::of(reader, node, "`serviceAccount`")?;
+    let name = fields.required(reader, "name", |reader, node| {
+        let name = reader.line(node)?;
+        if is_namespaced(&name) {
+            return Some(name);
+        }
+        let message = format!("`{name}` is not a ServiceAccount");
+        reader.wrong(node, message, "write `namespace/name`, such as `default/default`")
+    });
+    let issued_by = fields.required(reader, "issuedBy", Reader::master);
+    fields.end(reader);
+    Some(Caller::ServiceAccount { name: name?, issued_by: issued_by? })
 }
 
 fn status(reader: &mut Reader, node: &Node) -> Option<u16> {

@@ -80,7 +80,7 @@ pub(in crate::scenario) const SERVICE: Shape = text("`namespace/name`", "^[-a-z0
 /// Reads a Service's `namespace/name`.
 pub(in crate::scenario) fn service(reader: &mut Reader, node: &Node) -> Option<String> {
     let service = reader.line(node)?;
-    if is_service(&service) {
+    if is_namespaced(&service) {
         return Some(service);
     }
     reader.wrong(
@@ -90,14 +90,15 @@ pub(in crate::scenario) fn service(reader: &mut Reader, node: &Node) -> Option<S
     )
 }
 
-fn is_service(text: &str) -> bool {
+/// Whether it is `namespace/name`.
+pub(super) fn is_namespaced(text: &str) -> bool {
     text.split_once('/').is_some_and(|(namespace, name)| is_label(namespace) && is_label(name))
 }
 
 fn service_port(reader: &mut Reader, node: &Node) -> Option<String> {
     let text = reader.line(node)?;
     let (service, port) = text.split_once(':').map_or((text.as_str(), None), |(s, p)| (s, Some(p)));
-    if is_service(service) && port.is_none_or(|port| is_port(port) || is_port_name(port)) {
+    if is_namespaced(service) && port.is_none_or(|port| is_port(port) || is_port_name(port)) {
         return Some(text);
     }
     reader.wrong(
