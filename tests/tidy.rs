@@ -551,9 +551,13 @@ fn every_scenario_is_built_in() {
 }
 
 #[test]
-fn the_scenario_in_the_readme_is_one() {
-    let readme = include_str!("../README.md");
-    let block = readme.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
-    let loaded = outage::scenario::load("README.md", block.unwrap().as_bytes());
-    assert!(loaded.is_ok(), "{}", loaded.unwrap_err().plain());
+fn the_scenarios_of_the_documentation_are_some() {
+    for (name, text) in [
+        ("README.md", include_str!("../README.md")),
+        ("docs/guide.md", include_str!("../docs/guide.md")),
+    ] {
+        let block = text.split("```yaml\n").nth(1).and_then(|rest| rest.split("```").next());
+        let loaded = outage::scenario::load(name, block.unwrap().as_bytes());
+        assert!(loaded.is_ok(), "{}", loaded.unwrap_err().plain());
+    }
 }

@@ -30,6 +30,7 @@ pub const BUILTIN: &[Builtin] = &[
     builtin!("dead-metrics-server"),
     builtin!("etcd-member-down"),
     builtin!("etcd-name-taken"),
+    builtin!("etcd-space-exceeded"),
     builtin!("master-lost"),
     builtin!("metrics-server-unreachable"),
     builtin!("restart-behind-a-blackhole"),
