@@ -19,7 +19,7 @@ use outage::cluster::{Provider, Supplies};
 use outage::event::{Event, Outcome, Phase, Verdict, What};
 use outage::report;
 use outage::run::{Chosen, Omit, Past, Plan, Session, numbers, skipped};
-use outage::scenario::{Addon, BUILTIN, Builtin, Timing, load};
+use outage::scenario::{Addon, BUILTIN, Builtin, Scenario, Timing, load};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -48,8 +48,8 @@ const LONG: [(&str, &str); 5] = [
     ("metrics-server-unreachable", "no-kube-proxy"),
 ];
 
-fn is_long(chosen: &Chosen, variant: usize) -> bool {
-    LONG.contains(&(&chosen.scenario.name, &chosen.scenario.variants[variant]))
+fn is_long(scenario: &Scenario, variant: usize) -> bool {
+    LONG.contains(&(&scenario.name, &scenario.variants[variant]))
 }
 
 fn runs_long(arguments: &Arguments) -> bool {
@@ -91,7 +91,7 @@ fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Argument
     for chosen in &mut all {
         let trial = |variant: usize| {
             let trial = Trial::test(name(chosen, variant), || Ok(()));
-            trial.with_ignored_flag(is_long(chosen, variant))
+            trial.with_ignored_flag(is_long(&chosen.scenario, variant))
         };
         let chosen_ones = (0..chosen.scenario.variants.len())
             .filter(|variant| !arguments.is_filtered_out(&trial(*variant)));
@@ -99,9 +99,7 @@ fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Argument
     }
     let listed = all.clone();
     for chosen in all.iter_mut().filter(|_| !runs_long(arguments)) {
-        let long: Vec<_> =
-            chosen.variants.iter().copied().filter(|v| is_long(chosen, *v)).collect();
-        chosen.variants.retain(|variant| !long.contains(variant));
+        chosen.variants.retain(|variant| !is_long(&chosen.scenario, *variant));
     }
     let suite = Arc::new(Suite { provider, chosen: all, events: OnceLock::new() });
     let cases = listed.iter().flat_map(|chosen| {
@@ -110,7 +108,8 @@ fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Argument
             let (suite, scenario) = (Arc::clone(suite), chosen.scenario.name.clone());
             let variant_name = chosen.scenario.variants[*variant].clone();
             let passed = move || suite.passed(&scenario, &variant_name);
-            Trial::test(name(chosen, *variant), passed).with_ignored_flag(is_long(chosen, *variant))
+            Trial::test(name(chosen, *variant), passed)
+                .with_ignored_flag(is_long(&chosen.scenario, *variant))
         })
     });
     cases.chain(skips).collect()
@@ -228,7 +227,9 @@ fn enough(
 ) -> Vec<(usize, BTreeSet<String>)> {
     let mut shown = BTreeSet::new();
     let mut variants = Vec::new();
-    for variant in (0..chosen.scenario.variants.len()).filter(|v| long || !is_long(chosen, *v)) {
+    for variant in
+        (0..chosen.scenario.variants.len()).filter(|v| long || !is_long(&chosen.scenario, *v))
+    {
         let [within, _] = detection(chosen, variant, kubernetes);
         if within.iter().any(|name| !shown.contains(name)) {
             shown.extend(within.iter().cloned());

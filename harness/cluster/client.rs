@@ -129,9 +129,14 @@ impl Access {
         unidentified.auth_info = AuthInfo::default();
         let mut trusting = config.clone();
         trusting.accept_invalid_certs = true;
-        let (unidentified, trusting) = (tls(&unidentified)?, tls(&trusting)?);
-        let tls = tls(&config)?;
-        Ok(Self { cluster, config, tls, unidentified, trusting, ledger: Arc::default() })
+        Ok(Self {
+            tls: tls(&config)?,
+            unidentified: tls(&unidentified)?,
+            trusting: tls(&trusting)?,
+            cluster,
+            config,
+            ledger: Arc::default(),
+        })
     }
 
     /// What the cluster has acknowledged so far, to whoever works with this access.

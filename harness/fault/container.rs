@@ -29,8 +29,8 @@ use serde_json::{Value, json};
 
 use super::process::{checked, running, until};
 use super::runtime::{self, Container, RUNTIME};
-use super::{Issued, Primitive, Proof, record, recorded};
-use crate::cluster::client::{Access, Answer, Vantage};
+use super::{Issued, Primitive, Proof, record, recorded, serving};
+use crate::cluster::client::{Access, Answer};
 use crate::cluster::{ClusterError, Command, Service};
 use crate::scenario::{Component, ContainerNameTaken, NameHolder};
 
@@ -254,7 +254,7 @@ impl ContainerNameTaken {
         let Some(refusal) = self.refusal(&running, access).await? else {
             return Ok(Err(format!("the kubelet of {on} was not refused a name yet")));
         };
-        if let Some(why) = self.unready(access).await? {
+        if let Some(why) = serving::unready(self.component, self.on, access).await? {
             return Ok(Err(why));
         }
         Ok(Ok(vec![
@@ -282,7 +282,7 @@ impl ContainerNameTaken {
             format!("the kubelet says: {refusal}"),
         ];
         if self.component == Component::KubeApiserver {
-            match self.ready(access).await? {
+            match serving::ready(self.on, access).await? {
                 Answer::Refused => evidence.push("its port refuses connections".to_owned()),
                 other => return Ok(Err(format!("its port does not refuse: {other}"))),
             }
@@ -300,22 +300,6 @@ impl ContainerNameTaken {
         Ok(refused(&String::from_utf8_lossy(&log), &holder.id))
     }
 
-    async fn ready(&self, access: &Access) -> Result<Answer, ClusterError> {
-        let at = access.apiserver(self.on)?;
-        access.get(Vantage::Beside, at, "/readyz", Duration::from_secs(2)).await
-    }
-
-    /// Why the component can't do its work. An apiserver says so itself.
-    async fn unready(&self, access: &Access) -> Result<Option<String>, ClusterError> {
-        if self.component != Component::KubeApiserver {
-            return Ok(None);
-        }
-        Ok(match self.ready(access).await? {
-            Answer::Status { code: 200, .. } => None,
-            other => Some(format!("/readyz of {} is not 200 but: {other}", self.on)),
-        })
-    }
-
     /// Waits until just one container of the component runs, is its newest, and does its work.
     async fn returned(&self, access: &Access) -> Result<(), ClusterError> {
         until(RETURN, || async {
@@ -328,7 +312,7 @@ impl ContainerNameTaken {
                 let what = self.component.name();
                 return Ok(Some(format!("a name of {what} on {} is taken", self.on)));
             }
-            self.unready(access).await
+            serving::unready(self.component, self.on, access).await
         })
         .await
     }

@@ -9,7 +9,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
 use super::Proof;
 use super::process::running;
-use crate::cluster::client::{APISERVER_PORT, Access, Vantage};
+use crate::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
 use crate::cluster::{ClusterError, Command};
 use crate::scenario::{Component, NodeRef, Program};
 
@@ -193,6 +193,26 @@ pub(super) async fn elsewhere(hit: &[NodeRef], access: &Access) -> Result<Proof,
     Ok(match reply {
         Reply::Answers => Ok(vec![format!("the kubelet of {} answers at {at}", other.id())]),
         reply => Err(format!("the kubelet of {}, asked at {at}: {reply}", other.id())),
+    })
+}
+
+/// What a master's apiserver says of its readiness.
+pub(super) async fn ready(on: NodeRef, access: &Access) -> Result<Answer, ClusterError> {
+    access.get(Vantage::Beside, access.apiserver(on)?, "/readyz", LOOK).await
+}
+
+/// Why a component that runs can't do its work yet. An apiserver says so itself.
+pub(super) async fn unready(
+    component: Component,
+    on: NodeRef,
+    access: &Access,
+) -> Result<Option<String>, ClusterError> {
+    if component != Component::KubeApiserver {
+        return Ok(None);
+    }
+    Ok(match ready(on, access).await? {
+        Answer::Status { code: 200, .. } => None,
+        other => Some(format!("/readyz of {on} is not 200 but: {other}")),
     })
 }
 

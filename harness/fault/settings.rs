@@ -14,10 +14,10 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::process::{running, until};
-use super::{Issued, Primitive, Proof, all, in_turn, manifest, record, recorded, runtime};
-use crate::cluster::client::{Access, Answer, Vantage};
+use super::{Issued, Primitive, Proof, all, in_turn, manifest, record, recorded, runtime, serving};
+use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Node};
-use crate::scenario::{Component, NodeRef, SettingsChange};
+use crate::scenario::{NodeRef, SettingsChange};
 
 /// How long one node may take: the graceful end of the old process, the start of the new one.
 const RESTART: Duration = Duration::from_mins(2);
@@ -90,7 +90,7 @@ impl SettingsChange {
             if let [process] = &*processes
                 && process.argv == wanted
             {
-                return self.unready(id, access).await;
+                return serving::unready(self.component, id, access).await;
             }
             let what = self.component.name();
             Ok(Some(format!("{what} on {id} does not run as its manifest says")))
@@ -102,18 +102,6 @@ impl SettingsChange {
         }
         let what = self.component.name();
         Err(ClusterError::new(format!("the manifest of {what} on {id} was changed by another")))
-    }
-
-    /// Why the component can't do its work yet. An apiserver says so itself.
-    async fn unready(&self, id: NodeRef, access: &Access) -> Result<Option<String>, ClusterError> {
-        if self.component != Component::KubeApiserver {
-            return Ok(None);
-        }
-        let at = access.apiserver(id)?;
-        match access.get(Vantage::Beside, at, "/readyz", Duration::from_secs(2)).await? {
-            Answer::Status { code: 200, .. } => Ok(None),
-            other => Ok(Some(format!("/readyz of {id} is not 200 but: {other}"))),
-        }
     }
 
     async fn look(&self, before: &[Before], access: &Access) -> Result<Proof, ClusterError> {

@@ -75,18 +75,15 @@ async fn observe(
         Ok(to) => to,
         Err(why) => return Ok(Observation::nothing(why)),
     };
-    let token = match &probe.caller {
+    let (speech, token) = match &probe.caller {
+        Caller::Administrator | Caller::User(_) => (Speech::Verified, None),
+        Caller::Nobody => (Speech::Unidentified, None),
         Caller::ServiceAccount { name, issued_by } => {
             match token(name, *issued_by, access).await? {
-                Ok(token) => Some(token),
+                Ok(token) => (Speech::Unidentified, Some(token)),
                 Err(why) => return Ok(Observation::nothing(why)),
             }
         }
-        _ => None,
-    };
-    let speech = match probe.caller {
-        Caller::Administrator | Caller::User(_) => Speech::Verified,
-        Caller::ServiceAccount { .. } | Caller::Nobody => Speech::Unidentified,
     };
     let most = *probe.failed.accepts(probe.attempts).end();
     let mut counts = Counts::default();

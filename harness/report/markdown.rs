@@ -35,7 +35,7 @@ fn named(case: &Case) -> (&str, &str) {
 fn cluster(case: &Case) -> String {
     case.info
         .as_ref()
-        .map(|info| format!("{} {}", info.provider, info.kubernetes))
+        .map(|info| words::cluster(&info.provider, &info.kubernetes))
         .unwrap_or_default()
 }
 

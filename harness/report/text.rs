@@ -80,7 +80,7 @@ fn row(case: &Case) -> [String; 6] {
             0 | 1 => info.variant.clone(),
             repetition => format!("{} #{repetition}", info.variant),
         };
-        (info.scenario.clone(), variant, format!("{} {}", info.provider, info.kubernetes))
+        (info.scenario.clone(), variant, words::cluster(&info.provider, &info.kubernetes))
     });
     let (ttd, ttr) = (words::measured(case.ttd), words::measured(case.ttr));
     [scenario, variant, cluster, words::verdict(case.verdict), ttd, ttr]
@@ -149,7 +149,7 @@ fn repetitions(cases: &[Case]) -> String {
     }
     let mut rows = vec![["SCENARIO", "VARIANT", "CLUSTER", "PASS", "TTD", "TTR"].map(String::from)];
     rows.extend(groups.into_iter().map(|group| {
-        let cluster = format!("{} {}", group.provider, group.kubernetes);
+        let cluster = words::cluster(&group.provider, &group.kubernetes);
         let passed = format!("{} of {}", group.passed, group.cases);
         let (ttd, ttr) = (words::spread(group.ttd), words::spread(group.ttr));
         [group.scenario, group.variant, cluster, passed, ttd, ttr]

@@ -14,6 +14,11 @@ pub(super) fn cases(count: usize) -> String {
     }
 }
 
+/// `lab 1.34.4`.
+pub(super) fn cluster(provider: &str, kubernetes: &str) -> String {
+    format!("{provider} {kubernetes}")
+}
+
 /// `0.42 s`.
 pub(super) fn seconds(duration: Duration) -> String {
     format!("{:.2} s", duration.as_secs_f64())

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::probe::target::{SERVICE, service};
+use super::super::probe::target::{NAMESPACED, service};
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{
     Field, LINE, MASTER_KIND, NAME, NODE, NODE_KIND, Shape, WORKER_KIND, kind, map, one_of,
@@ -160,7 +160,7 @@ const TO: Shape = Shape::Either(&[
                 "service",
                 "A Service, `namespace/name`: its virtual address, and the endpoints that it has \
                  when the fault is injected.",
-                SERVICE,
+                NAMESPACED,
             )
             .examples(&["service: kube-system/kube-dns"]),
         ],

@@ -35,7 +35,7 @@ pub use said::Said;
 pub use target::Target;
 pub use writes::{Writes, Written};
 
-use target::{SERVICE, TARGET, service, target};
+use target::{NAMESPACED, TARGET, service, target};
 
 const PROBES: [(&str, Read<Probe>); 13] = [
     ("health", health),
@@ -190,7 +190,7 @@ const ENDPOINTS: Field = kind(
     "The addresses of a Service, in its Endpoints and its EndpointSlices: both must say it.",
     ruled(
         &[
-            required("service", "The Service, `namespace/name`.", SERVICE),
+            required("service", "The Service, `namespace/name`.", NAMESPACED),
             THROUGH,
             optional("contain", "Nodes whose address must be listed.", some(&NODE)),
             optional("lack", "Nodes whose address must not be listed.", some(&NODE)),

@@ -9,7 +9,7 @@ use super::super::reference::{
 };
 use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Probe, Tally};
-use super::target::{TARGET, Target, is_namespaced, target};
+use super::target::{NAMESPACED, TARGET, Target, namespaced_label, target};
 use super::{TALLY, attempts, pattern, tally};
 
 /// See [`Probe::Request`].
@@ -85,7 +85,7 @@ const CALLER: Shape = Shape::Either(&[
                 "serviceAccount",
                 "A `ServiceAccount`, by a token that is issued for each observation.",
                 map(&[
-                    required("name", "Which, `namespace/name`.", ACCOUNT),
+                    required("name", "Which, `namespace/name`.", NAMESPACED),
                     required("issuedBy", "The master whose apiserver issues the token.", MASTER),
                 ]),
             ),
@@ -93,8 +93,6 @@ const CALLER: Shape = Shape::Either(&[
         &[Rule::One(&["user", "serviceAccount"]), Rule::With("groups", "user")],
     ),
 ]);
-
-const ACCOUNT: Shape = text("`namespace/name`", "^[-a-z0-9]+/[-a-z0-9]+$");
 
 pub(super) const REQUEST: Field = kind(
     "request",
@@ -214,12 +212,7 @@ fn caller(reader: &mut Reader, node: &Node) -> Option<Caller> {
 fn service_account(reader: &mut Reader, node: &Node) -> Option<Caller> {
     let mut fields = Fields::of(reader, node, "`serviceAccount`")?;
     let name = fields.required(reader, "name", |reader, node| {
-        let name = reader.line(node)?;
-        if is_namespaced(&name) {
-            return Some(name);
-        }
-        let message = format!("`{name}` is not a ServiceAccount");
-        reader.wrong(node, message, "write `namespace/name`, such as `default/default`")
+        namespaced_label(reader, node, "a ServiceAccount", "default/default")
     });
     let issued_by = fields.required(reader, "issuedBy", Reader::master);
     fields.end(reader);

@@ -74,24 +74,31 @@ pub(super) fn target(reader: &mut Reader, node: &Node) -> Option<Target> {
     reader.one_of(node, "a target", &TARGETS)
 }
 
-/// How a Service is written.
-pub(in crate::scenario) const SERVICE: Shape = text("`namespace/name`", "^[-a-z0-9]+/[-a-z0-9]+$");
+/// How a Service, or a `ServiceAccount`, is written.
+pub(in crate::scenario) const NAMESPACED: Shape =
+    text("`namespace/name`", "^[-a-z0-9]+/[-a-z0-9]+$");
 
 /// Reads a Service's `namespace/name`.
 pub(in crate::scenario) fn service(reader: &mut Reader, node: &Node) -> Option<String> {
-    let service = reader.line(node)?;
-    if is_namespaced(&service) {
-        return Some(service);
-    }
-    reader.wrong(
-        node,
-        format!("`{service}` is not a Service"),
-        "write `namespace/name`, such as `default/kubernetes`",
-    )
+    namespaced_label(reader, node, "a Service", "default/kubernetes")
 }
 
-/// Whether it is `namespace/name`.
-pub(super) fn is_namespaced(text: &str) -> bool {
+/// Reads the `namespace/name` of something, such as this one.
+pub(super) fn namespaced_label(
+    reader: &mut Reader,
+    node: &Node,
+    what: &str,
+    such_as: &str,
+) -> Option<String> {
+    let text = reader.line(node)?;
+    if is_namespaced(&text) {
+        return Some(text);
+    }
+    let help = format!("write `namespace/name`, such as `{such_as}`");
+    reader.wrong(node, format!("`{text}` is not {what}"), help)
+}
+
+fn is_namespaced(text: &str) -> bool {
     text.split_once('/').is_some_and(|(namespace, name)| is_label(namespace) && is_label(name))
 }
 
