@@ -326,7 +326,10 @@ impl Ctx {
     fn nothing_died(&self) -> Result<(), Failure> {
         let mut deaths = self.deaths.lock().unwrap_or_else(PoisonError::into_inner);
         match deaths.try_recv() {
-            Ok(death) => Err(format!("{} died: {}", death.process, death.status).into()),
+            Ok(death) => {
+                let log = death.log.join("\n");
+                Err(format!("{} died: {}\n{log}", death.process, death.status).into())
+            }
             Err(_) => Ok(()),
         }
     }

@@ -260,11 +260,14 @@ impl Running {
         Ok(supervised)
     }
 
-    /// Waits until containerd serves its socket.
+    /// Waits until containerd answers a kubelet. It serves its socket before it has read its records,
+    /// and refuses every call until then (`checkInitialized` in
+    /// <https://github.com/containerd/containerd/blob/v1.6.20/pkg/cri/instrument/instrumented_service.go>);
+    /// a kubelet that starts meanwhile asks for the version once, and ends.
     async fn await_containerd(&self) -> Result<(), ClusterError> {
-        // The socket exists before it is served; `ctr version` answers once it is.
         let script = "for i in $(seq 400); do [ -S /run/containerd/containerd.sock ] && \
-                      ctr --connect-timeout 1s version >/dev/null 2>&1 && exit 0; sleep 0.02; done; exit 1";
+                      crictl --runtime-endpoint unix:///run/containerd/containerd.sock \
+                      --timeout 5s version >/dev/null 2>&1 && exit 0; sleep 0.02; done; exit 1";
         let command = Command::script(script, [""; 0]).timeout(Duration::from_secs(60));
         let output = self.link.run(command).await?;
         if output.code == 0 {
