@@ -4,9 +4,9 @@
 use std::fmt;
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
-use http::{Request, Uri};
+use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client as HyperClient;
@@ -214,16 +214,55 @@ impl Access {
         from: Vantage,
         to: SocketAddr,
         speech: Speech,
-        mut request: Request<Full<Bytes>>,
+        request: Request<Full<Bytes>>,
         limit: Duration,
     ) -> Result<Answer, ClusterError> {
+        let answer = self.respond(from, to, speech, request, limit).await?;
+        Ok(answer.map_or_else(
+            |other| other,
+            |response| {
+                let code = response.status().as_u16();
+                Answer::Status { code, body: response.into_body() }
+            },
+        ))
+    }
+
+    /// What time a server tells in its answer to a GET of `/`, whatever else it says; by its own
+    /// clock, to the second. The inner error is an answer without a date.
+    ///
+    /// # Errors
+    /// As [`Access::get`].
+    pub async fn date(
+        &self,
+        from: Vantage,
+        to: SocketAddr,
+        speech: Speech,
+        limit: Duration,
+    ) -> Result<Result<SystemTime, Answer>, ClusterError> {
+        let request = Request::new(Full::default());
+        let answer = self.respond(from, to, speech, request, limit).await?;
+        Ok(answer.and_then(|response| {
+            let date = response.headers().get(http::header::DATE).and_then(|it| it.to_str().ok());
+            let date = date.and_then(|date| httpdate::parse_http_date(date).ok());
+            date.ok_or_else(|| Answer::Broken("it tells no date".into()))
+        }))
+    }
+
+    async fn respond(
+        &self,
+        from: Vantage,
+        to: SocketAddr,
+        speech: Speech,
+        mut request: Request<Full<Bytes>>,
+        limit: Duration,
+    ) -> Result<Result<Response<String>, Answer>, ClusterError> {
         let host = http::HeaderValue::try_from(to.to_string())
             .map_err(|e| ClusterError::caused(format!("the address {to}"), e))?;
         request.headers_mut().insert(http::header::HOST, host);
         let asking = async {
             let stream = match self.connect(from, to, limit).await? {
                 Ok(stream) => stream,
-                Err(error) => return Ok(answer_of(&error)),
+                Err(error) => return Ok(Err(answer_of(&error))),
             };
             let tls = match speech {
                 Speech::Plain => return Ok(exchange(stream, request).await),
@@ -238,10 +277,10 @@ impl Access {
             };
             match TlsConnector::from(Arc::clone(tls)).connect(name, stream).await {
                 Ok(stream) => Ok(exchange(stream, request).await),
-                Err(error) => Ok(answer_of(&error)),
+                Err(error) => Ok(Err(answer_of(&error))),
             }
         };
-        tokio::time::timeout(limit, asking).await.unwrap_or(Ok(Answer::TimedOut))
+        tokio::time::timeout(limit, asking).await.unwrap_or(Ok(Err(Answer::TimedOut)))
     }
 
     /// A Kubernetes client that asks this master's apiserver and no other, from beside the
@@ -276,7 +315,7 @@ impl Access {
 }
 
 /// A request and its answer on a connection that stands.
-async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Answer
+async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Response<String>, Answer>
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
@@ -284,20 +323,20 @@ where
     let (mut sender, connection) =
         match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
             Ok(made) => made,
-            Err(error) => return broken(&error),
+            Err(error) => return Err(broken(&error)),
         };
     let answering = async {
         let response = match sender.send_request(request).await {
             Ok(response) => response,
-            Err(error) => return broken(&error),
+            Err(error) => return Err(broken(&error)),
         };
-        let code = response.status().as_u16();
-        match Limited::new(response.into_body(), LONGEST_ANSWER).collect().await {
+        let (head, body) = response.into_parts();
+        match Limited::new(body, LONGEST_ANSWER).collect().await {
             Ok(body) => {
                 let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
-                Answer::Status { code, body }
+                Ok(Response::from_parts(head, body))
             }
-            Err(error) => broken(&*error),
+            Err(error) => Err(broken(&*error)),
         }
     };
     // The connection does the reading and writing; it ends with the answer at the latest.
@@ -306,7 +345,7 @@ where
         answer = &mut answering => answer,
         ended = connection => match ended {
             Ok(()) => answering.await,
-            Err(error) => broken(&error),
+            Err(error) => Err(broken(&error)),
         },
     }
 }

@@ -5,6 +5,7 @@
 //! by reading back.
 
 mod certificate;
+mod clock;
 mod command;
 mod container;
 mod file;
@@ -14,6 +15,7 @@ mod kill;
 mod manifest;
 mod nft;
 mod object;
+mod open_files;
 mod pause;
 mod power_off;
 mod process;
@@ -101,6 +103,8 @@ fn primitive(fault: &Fault) -> &dyn Primitive {
         Fault::Scale(scale) => scale,
         Fault::Kill(kill) => kill,
         Fault::Pause(pause) => pause,
+        Fault::Clock(clock) => clock,
+        Fault::TooManyOpenFiles(files) => files,
         Fault::PowerOff(power_off) => power_off,
         Fault::Freeze(freeze) => freeze,
         Fault::Isolate(isolate) => isolate,

@@ -171,6 +171,16 @@ impl Reader {
 
     /// A duration with its unit.
     pub(super) fn duration(&mut self, node: &Node) -> Option<Duration> {
+        self.duration_up_to(node, LONGEST, "24h")
+    }
+
+    /// A duration with its unit, at most `longest`, which is `written` so.
+    pub(super) fn duration_up_to(
+        &mut self,
+        node: &Node,
+        longest: Duration,
+        written: &str,
+    ) -> Option<Duration> {
         const UNITS: &str = "write a number with a unit, such as `500ms`, `30s` or `2m`";
         let text = match &node.value {
             Value::Integer(number) => number.to_string(),
@@ -186,8 +196,10 @@ impl Reader {
             );
         }
         match humantime::parse_duration(&text) {
-            Ok(duration) if duration <= LONGEST => Some(duration),
-            Ok(_) => self.wrong(node, format!("{text} is too long"), "write at most `24h`"),
+            Ok(duration) if duration <= longest => Some(duration),
+            Ok(_) => {
+                self.wrong(node, format!("{text} is too long"), format!("write at most `{written}`"))
+            }
             Err(_) => self.wrong(node, format!("`{text}` is not a duration"), UNITS),
         }
     }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{
-    Apply, CertificateChange, CommandFault, ContainerNameTaken, Delete, FileChange, Freeze,
-    Isolate, Kill, Patch, Pause, PowerOff, Scale, Traffic,
+    Apply, CertificateChange, ClockShift, CommandFault, ContainerNameTaken, Delete, FileChange,
+    Freeze, Isolate, Kill, Patch, Pause, PowerOff, Scale, TooManyOpenFiles, Traffic,
 };
 use super::probe::{
     CommandRun, EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Wanted, Writes,
@@ -208,6 +208,10 @@ pub enum Fault {
     Kill(Kill),
     /// The program's process stands still until the revert.
     Pause(Pause),
+    /// The program's process has another time than its node until the revert.
+    Clock(ClockShift),
+    /// The program's process can open no file and accept no connection until the revert.
+    TooManyOpenFiles(TooManyOpenFiles),
     /// The machine loses its power until the revert.
     PowerOff(PowerOff),
     /// Every process of the machine stands still until the revert.

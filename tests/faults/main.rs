@@ -22,9 +22,9 @@ use outage::cluster::{Cluster, DiedUnasked};
 use outage::fault::{self, Undo};
 use outage::scenario::NodeRef::{Master, Worker};
 use outage::scenario::{
-    CertificateChange, CommandFault, Component, Fault, FileChange, Freeze, Isolate, Issuer,
-    KeyChange, Kill, Make, NodeRef, Pause, PowerOff, Program, Protocol, SettingsChange, Signal,
-    Stop, Traffic, TrafficEnd, TrafficRule, Validity,
+    CertificateChange, ClockShift, CommandFault, Component, Fault, FileChange, Freeze, Isolate,
+    Issuer, KeyChange, Kill, Make, NodeRef, Pause, PowerOff, Program, Protocol, SettingsChange,
+    Shift, Signal, Stop, TooManyOpenFiles, Traffic, TrafficEnd, TrafficRule, Validity,
 };
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -201,6 +201,33 @@ fn cases_on_nodes() -> Vec<(&'static str, Fault)> {
     ]
 }
 
+/// Faults of what a process gets from its kernel.
+fn cases_of_processes() -> Vec<(&'static str, Fault)> {
+    let masters = || vec![Master(1), Master(2), Master(3)];
+    let static_pod = Program::Component;
+    let hours = |hours: u64| Duration::from_secs(hours * 3600);
+    let clock = |component, on, by| Fault::Clock(ClockShift { component, on, by });
+    let files = |component, on| Fault::TooManyOpenFiles(TooManyOpenFiles { component, on });
+    let (ahead, behind) = (Shift::Ahead(hours(400 * 24)), Shift::Behind(hours(2)));
+    vec![
+        ("clocks_of_schedulers", clock(static_pod(Component::KubeScheduler), masters(), ahead)),
+        ("a_clock_of_etcd", clock(static_pod(Component::Etcd), vec![Master(2)], behind)),
+        (
+            "a_clock_of_an_apiserver",
+            clock(static_pod(Component::KubeApiserver), vec![Master(3)], ahead),
+        ),
+        ("clocks_of_kubelets", clock(Program::Kubelet, vec![Master(1), Worker(1)], behind)),
+        ("a_clock_of_containerd", clock(Program::Containerd, vec![Worker(1)], ahead)),
+        ("a_clock_of_kube_proxy", clock(Program::KubeProxy, vec![Worker(1)], behind)),
+        ("too_many_open_files_of_etcd", files(static_pod(Component::Etcd), vec![Master(2)])),
+        (
+            "too_many_open_files_of_apiservers",
+            files(static_pod(Component::KubeApiserver), vec![Master(2), Master(3)]),
+        ),
+        ("too_many_open_files_of_kubelets", files(Program::Kubelet, vec![Master(1), Worker(1)])),
+    ]
+}
+
 fn main() -> ExitCode {
     stage::run(|_| vec![], all)
 }
@@ -212,7 +239,7 @@ fn all() -> Vec<(&'static str, stage::Case<Ctx>)> {
     for (name, case) in objects::CASES {
         all.push((name, Box::new(move |c| c.calm().and_then(move |()| case(c)).boxed_local())));
     }
-    for (name, fault) in cases_on_nodes().into_iter().chain(cases()) {
+    for (name, fault) in [cases_on_nodes(), cases_of_processes(), cases()].into_iter().flatten() {
         all.push((name, Box::new(|c| async move { c.exercise(&fault).await }.boxed_local())));
     }
     all.push(("nothing_died_unasked", Box::new(|c| async { c.nothing_died() }.boxed_local())));

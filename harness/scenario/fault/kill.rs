@@ -6,8 +6,8 @@ use super::super::read::{Fields, Reader};
 use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef, Signal};
-use super::places::{self, NODES};
-use super::program::{PROGRAM, Program, program};
+use super::places::NODES;
+use super::program::{PROGRAM, Program, program_on};
 use super::{SIGNAL, signal};
 
 /// See [`Fault::Kill`].
@@ -34,15 +34,7 @@ pub(super) const KILL: Field = kind(
 
 pub(super) fn kill(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`kill`")?;
-    let component = fields.required(reader, "component", program);
-    let on = fields.required(
-        reader,
-        "on",
-        match component {
-            Some(Program::Component(_)) => places::masters,
-            _ => places::nodes,
-        },
-    );
+    let (component, on) = program_on(reader, &mut fields);
     let signal = fields.required(reader, "signal", signal);
     fields.end(reader);
     Some(Fault::Kill(Kill { component: component?, on: on?, signal: signal? }))

@@ -1,24 +1,28 @@
 //! Reading faults: one function a fault, and one line in [`FAULTS`].
 
 mod certificate;
+mod clock;
 mod command;
 mod container;
 mod file;
 mod kill;
 mod node;
 mod object;
+mod open_files;
 mod pause;
 mod places;
 mod program;
 mod traffic;
 
 pub use certificate::{CertificateChange, Issuer, KeyChange, Usage, Validity};
+pub use clock::{ClockShift, Shift};
 pub use command::CommandFault;
 pub use container::{ContainerNameTaken, NameHolder};
 pub use file::{FileChange, Make};
 pub use kill::Kill;
 pub use node::{Freeze, Isolate, PowerOff};
 pub use object::{Apply, Delete, ObjectRef, Patch, PatchStrategy, Scale};
+pub use open_files::TooManyOpenFiles;
 pub use pause::Pause;
 pub use program::Program;
 pub use traffic::{Protocol, Traffic, TrafficEnd, TrafficRule};
@@ -31,11 +35,13 @@ use super::reference::{CHANGED_FLAGS, Field, Shape, kind, map, one_of, optional,
 use super::tree::{Node, Value};
 use super::{Component, Fault, SettingsChange, Signal, Stop};
 
-const FAULTS: [(&str, Read<Fault>); 16] = [
+const FAULTS: [(&str, Read<Fault>); 18] = [
     ("stop", stop),
     ("settings", settings),
     ("kill", kill::kill),
     ("pause", pause::pause),
+    ("clock", clock::clock),
+    ("tooManyOpenFiles", open_files::too_many_open_files),
     ("powerOff", node::power_off),
     ("freeze", node::freeze),
     ("isolate", node::isolate),
@@ -60,6 +66,8 @@ pub(super) const FAULT: Shape = Shape::Shared(
             SETTINGS,
             kill::KILL,
             pause::PAUSE,
+            clock::CLOCK,
+            open_files::TOO_MANY_OPEN_FILES,
             node::POWER_OFF,
             node::FREEZE,
             node::ISOLATE,

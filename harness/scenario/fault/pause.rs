@@ -6,8 +6,8 @@ use super::super::read::{Fields, Reader};
 use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef};
-use super::places::{self, NODES};
-use super::program::{PROGRAM, Program, program};
+use super::places::NODES;
+use super::program::{PROGRAM, Program, program_on};
 
 /// See [`Fault::Pause`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,15 +30,7 @@ pub(super) const PAUSE: Field = kind(
 
 pub(super) fn pause(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`pause`")?;
-    let component = fields.required(reader, "component", program);
-    let on = fields.required(
-        reader,
-        "on",
-        match component {
-            Some(Program::Component(_)) => places::masters,
-            _ => places::nodes,
-        },
-    );
+    let (component, on) = program_on(reader, &mut fields);
     fields.end(reader);
     Some(Fault::Pause(Pause { component: component?, on: on? }))
 }

@@ -2,10 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::Component;
-use super::super::read::Reader;
+use super::super::read::{Fields, Reader};
 use super::super::reference::Shape;
 use super::super::tree::Node;
+use super::super::{Component, NodeRef};
+use super::places;
 
 /// A program of a node, supervised by the kubelet or, the kubelet itself and containerd, by the
 /// node's init.
@@ -58,4 +59,17 @@ impl Program {
 /// Reads a program's name.
 pub(super) fn program(reader: &mut Reader, node: &Node) -> Option<Program> {
     reader.word(node, &PROGRAMS)
+}
+
+/// Reads `component` and `on`, which are both required: a component's nodes are masters.
+pub(super) fn program_on(
+    reader: &mut Reader,
+    fields: &mut Fields,
+) -> (Option<Program>, Option<Vec<NodeRef>>) {
+    let component = fields.required(reader, "component", program);
+    let places = match component {
+        Some(Program::Component(_)) => places::masters,
+        _ => places::nodes,
+    };
+    (component, fields.required(reader, "on", places))
 }
