@@ -3,9 +3,62 @@
 use std::fs;
 use std::io;
 use std::path::Path;
+use std::process::{Command, Stdio};
 
-/// Gives a file a second name, or a copy: it may be on another file system, and nobody may link what
-/// somebody else owns (`fs.protected_hardlinks`).
+/// Gives a program's file a second name, or a copy: it may be on another file system, and nobody may
+/// link what somebody else owns (`fs.protected_hardlinks`).
+///
+/// Another process copies: whatever this one opens for writing, a child that another thread starts
+/// at that moment has open, too, until it executes its own program, and a file that somebody may
+/// write to can't be executed (`ETXTBSY`, execve(2)).
 pub(super) fn link_or_copy(from: &Path, to: &Path) -> io::Result<()> {
-    fs::hard_link(from, to).or_else(|_| fs::copy(from, to).map(drop))
+    if fs::hard_link(from, to).is_ok() {
+        return Ok(());
+    }
+    let mut copy = Command::new("cp");
+    copy.arg("--").args([from, to]).stdin(Stdio::null());
+    let output = copy.output()?;
+    if output.status.success() {
+        return Ok(());
+    }
+    Err(io::Error::other(String::from_utf8_lossy(&output.stderr).trim().to_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt;
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::*;
+
+    /// The copy is made on another file system, where there is one.
+    #[test]
+    fn a_copy_can_be_executed_whatever_else_is_started() {
+        let (here, there) = (Path::new("/dev/shm"), Path::new("/tmp"));
+        let folder = |at: &Path| tempfile::tempdir_in(at).or_else(|_| tempfile::tempdir());
+        let (from, to) = (folder(here).unwrap(), folder(there).unwrap());
+        let program = from.path().join("true");
+        fs::copy("/bin/true", &program).unwrap();
+        let done = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    assert!(Command::new("/bin/true").status().unwrap().success());
+                }
+            });
+            for number in 0..100 {
+                let copy = to.path().join(number.to_string());
+                link_or_copy(&program, &copy).unwrap();
+                assert_eq!(fs::metadata(&copy).unwrap().permissions().mode() & 0o111, 0o111);
+                let ran = Command::new(&copy).status();
+                if number == 99 || ran.is_err() {
+                    done.store(true, Ordering::Relaxed);
+                }
+                assert!(ran.unwrap().success(), "{number}");
+            }
+        });
+        let absent = link_or_copy(&from.path().join("absent"), &to.path().join("absent"));
+        assert!(absent.unwrap_err().to_string().contains("No such file"));
+    }
 }

@@ -16,6 +16,7 @@ mod manifest;
 mod nft;
 mod object;
 mod open_files;
+mod overlap;
 mod pause;
 mod power_off;
 mod process;
@@ -24,6 +25,8 @@ mod serving;
 mod settings;
 mod stop;
 mod traffic;
+
+pub use overlap::hides;
 
 use std::time::Duration;
 

@@ -13,6 +13,7 @@ use super::step::{Action, Input};
 use super::tracker::{Seen, Tracker};
 use super::verdict::{Findings, Slowest};
 use crate::event::{ActionState, INTERRUPTED, Measured, Phase, Verdict, What};
+use crate::fault::hides;
 
 /// How long it may take until each expectation was observed once before a change.
 const CHECK: Duration = Duration::from_mins(2);
@@ -401,8 +402,16 @@ impl Machine {
         if goes_on && stage + 1 < stages {
             return self.watch(now, stage + 1);
         }
-        self.state = State::Proving(self.in_place.keys().copied().collect());
-        self.out.extend(self.in_place.keys().map(|action| Action::Prove(*action)));
+        let in_place: Vec<_> = self.in_place.keys().copied().collect();
+        // What a later fault changes again can't be seen until that is taken back.
+        let fault = |action: usize| &self.plan.actions[action].fault;
+        let hidden = |action| {
+            in_place.iter().any(|later| *later > action && hides(fault(*later), fault(action)))
+        };
+        let seen: BTreeSet<_> =
+            in_place.iter().copied().filter(|action| !hidden(*action)).collect();
+        self.out.extend(seen.iter().map(|action| Action::Prove(*action)));
+        self.state = State::Proving(seen);
     }
 
     fn leave_block(&mut self, now: Duration) {

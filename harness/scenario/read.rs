@@ -197,9 +197,11 @@ impl Reader {
         }
         match humantime::parse_duration(&text) {
             Ok(duration) if duration <= longest => Some(duration),
-            Ok(_) => {
-                self.wrong(node, format!("{text} is too long"), format!("write at most `{written}`"))
-            }
+            Ok(_) => self.wrong(
+                node,
+                format!("{text} is too long"),
+                format!("write at most `{written}`"),
+            ),
             Err(_) => self.wrong(node, format!("`{text}` is not a duration"), UNITS),
         }
     }

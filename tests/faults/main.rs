@@ -219,7 +219,10 @@ fn cases_of_processes() -> Vec<(&'static str, Fault)> {
         ("clocks_of_kubelets", clock(Program::Kubelet, vec![Master(1), Worker(1)], behind)),
         ("a_clock_of_containerd", clock(Program::Containerd, vec![Worker(1)], ahead)),
         ("a_clock_of_kube_proxy", clock(Program::KubeProxy, vec![Worker(1)], behind)),
-        ("too_many_open_files_of_etcd", files(static_pod(Component::Etcd), vec![Master(2)])),
+        (
+            "too_many_open_files_of_controller_managers",
+            files(static_pod(Component::KubeControllerManager), masters()),
+        ),
         (
             "too_many_open_files_of_apiservers",
             files(static_pod(Component::KubeApiserver), vec![Master(2), Master(3)]),

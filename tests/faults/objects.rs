@@ -19,8 +19,9 @@ use super::e2e_support::{Failure, wait_for};
 const SOON: Duration = Duration::from_mins(3);
 
 /// In this order: what disturbs more comes later.
-pub const CASES: [(&str, CaseOf<Ctx>); 10] = [
+pub const CASES: [(&str, CaseOf<Ctx>); 11] = [
     ("apply_creates_an_object", |c| apply_creates(c).boxed_local()),
+    ("apply_creates_many_objects", |c| apply_creates_many(c).boxed_local()),
     ("apply_changes_an_object_field_by_field", |c| apply_changes(c).boxed_local()),
     ("patch_changes_lists_and_takes_fields_away", |c| patch_merges(c).boxed_local()),
     ("patch_merges_lists_by_their_keys", |c| patch_strategically(c).boxed_local()),
@@ -81,6 +82,7 @@ async fn apply_creates(ctx: &Ctx) -> Result<(), Failure> {
     let apply = Fault::Apply(Apply {
         object: object("v1", "ConfigMap", None, "created"),
         manifest: config_map("created", &json!({"a": "1"})),
+        count: None,
         through: Some(NodeRef::Master(2)),
     });
     let undo = ctx.injected(&apply).await?;
@@ -91,11 +93,34 @@ async fn apply_creates(ctx: &Ctx) -> Result<(), Failure> {
     }
 }
 
+async fn apply_creates_many(ctx: &Ctx) -> Result<(), Failure> {
+    let apply = Fault::Apply(Apply {
+        object: object("v1", "ConfigMap", None, "filler"),
+        manifest: json!({
+            "apiVersion": "v1", "kind": "ConfigMap",
+            "metadata": {"name": "filler", "labels": {"made": "many"}}, "data": {"a": "1"},
+        }),
+        count: Some(100),
+        through: None,
+    });
+    let many = async || {
+        let list = ctx.get(&["configmap", "--selector=made=many"]).await?;
+        Ok::<_, Failure>(list["items"].as_array().map_or(0, Vec::len))
+    };
+    let undo = ctx.injected(&apply).await?;
+    equal(&many().await?.into(), &json!(100))?;
+    // One that is gone is no hindrance.
+    ctx.kubectl(&["delete", "configmap", "filler-7"]).await?;
+    ctx.taken_back(&undo).await?;
+    equal(&many().await?.into(), &json!(0))
+}
+
 async fn apply_changes(ctx: &Ctx) -> Result<(), Failure> {
     ctx.create(&config_map("changed", &json!({"a": "1", "b": "1"}))).await?;
     let apply = Fault::Apply(Apply {
         object: object("v1", "ConfigMap", None, "changed"),
         manifest: config_map("changed", &json!({"a": "2", "c": "2"})),
+        count: None,
         through: None,
     });
     let undo = ctx.injected(&apply).await?;
@@ -226,7 +251,7 @@ async fn already_so(ctx: &Ctx) -> Result<(), Failure> {
     let strategy = PatchStrategy::Merge;
     let scaled = object("apps/v1", "Deployment", Some("kube-system"), "coredns");
     for fault in [
-        Fault::Apply(Apply { object: same.clone(), manifest, through: None }),
+        Fault::Apply(Apply { object: same.clone(), manifest, count: None, through: None }),
         Fault::Patch(Patch { object: same, patch: change.clone(), strategy, through: None }),
         Fault::Patch(Patch { object: absent.clone(), patch: change, strategy, through: None }),
         Fault::Delete(Delete { object: absent, through: None }),

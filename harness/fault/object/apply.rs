@@ -9,54 +9,129 @@
 use std::time::Duration;
 
 use futures::future::BoxFuture;
+use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::api::{Patch, PatchParams};
+use serde_json::Value;
 
 use super::{Before, Door, LIMIT, MANAGER, bring_back, deleting, fields, insist, words_of_through};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::fault::{Issued, Primitive, Proof, record, recorded};
-use crate::scenario::Apply;
+use crate::scenario::{Apply, ObjectRef};
+
+/// How many objects are worked on at once.
+const AT_ONCE: usize = 16;
+
+/// One of the objects, with its manifest.
+struct Instance {
+    object: ObjectRef,
+    manifest: Value,
+}
+
+impl Instance {
+    /// What of the object is not as its manifest says.
+    fn differs(&self, found: &Value) -> Option<String> {
+        fields::differs(&fields::without_identity(&self.manifest), found)
+    }
+}
+
+/// Works on several at once, and gives what came of them in their order.
+async fn spread<I, T, Fut>(
+    items: impl IntoIterator<Item = I>,
+    work: impl Fn(I) -> Fut,
+) -> Result<Vec<T>, ClusterError>
+where
+    Fut: Future<Output = Result<T, ClusterError>>,
+{
+    stream::iter(items).map(work).buffered(AT_ONCE).try_collect().await
+}
 
 impl Apply {
-    async fn found(&self, access: &Access) -> Result<Before, ClusterError> {
-        let door = Door::to(access, &self.object, self.through).await?;
-        let object = door.get(&self.object).await?;
-        if let Some(found) = &object {
-            if let Some(held) = deleting(found) {
-                return Err(ClusterError::new(format!("{} {held}", self.object)));
+    fn instances(&self) -> Vec<Instance> {
+        let Some(count) = self.count else {
+            return vec![Instance { object: self.object.clone(), manifest: self.manifest.clone() }];
+        };
+        let numbered = |number| {
+            let name = format!("{}-{number}", self.object.name);
+            let mut manifest = self.manifest.clone();
+            manifest["metadata"]["name"] = name.clone().into();
+            Instance { object: ObjectRef { name, ..self.object.clone() }, manifest }
+        };
+        (1..=count).map(numbered).collect()
+    }
+
+    async fn found(&self, access: &Access) -> Result<Vec<Before>, ClusterError> {
+        let door = &Door::to(access, &self.object, self.through).await?;
+        spread(self.instances(), |instance| async move {
+            let object = door.get(&instance.object).await?;
+            if let Some(found) = &object {
+                if let Some(held) = deleting(found) {
+                    return Err(ClusterError::new(format!("{} {held}", instance.object)));
+                }
+                if instance.differs(found).is_none() {
+                    return Err(ClusterError::new(format!("{} is already so", instance.object)));
+                }
             }
-            if fields::differs(&fields::without_identity(&self.manifest), found).is_none() {
-                return Err(ClusterError::new(format!("{} is already so", self.object)));
-            }
-        }
-        Ok(Before { object })
+            Ok(Before { object })
+        })
+        .await
     }
 
     async fn apply(&self, access: &Access, issued: Issued) -> Result<(), ClusterError> {
-        let door = Door::to(access, &self.object, self.through).await?;
-        let parameters = PatchParams::apply(MANAGER).force().validation_strict();
-        let manifest = Patch::Apply(&self.manifest);
-        let what = format!("apply {} through {}", self.object, door.master);
+        let door = &Door::to(access, &self.object, self.through).await?;
         issued();
-        insist(&what, || door.api.patch(&self.object.name, &parameters, &manifest)).await.map(drop)
+        let applied = spread(self.instances(), |Instance { object, manifest }| async move {
+            let parameters = PatchParams::apply(MANAGER).force().validation_strict();
+            let manifest = Patch::Apply(&manifest);
+            let what = format!("apply {object} through {}", door.master);
+            insist(&what, || door.api.patch(&object.name, &parameters, &manifest)).await.map(drop)
+        });
+        applied.await.map(drop)
     }
 
     async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
-        let door = Door::beside(access, &self.object, self.through).await?;
-        let (object, master) = (&self.object, door.master);
-        let Some(found) = door.get(object).await? else {
-            return Ok(Err(format!("there is no {object}, as {master} tells")));
-        };
-        Ok(match fields::differs(&fields::without_identity(&self.manifest), &found) {
-            Some(difference) => Err(format!("of {object}, as {master} tells, {difference}")),
-            None => Ok(vec![format!("{object} is as the manifest says, as {master} tells")]),
-        })
+        let door = &Door::beside(access, &self.object, self.through).await?;
+        let master = door.master;
+        let looked = spread(self.instances(), |instance| async move {
+            let object = &instance.object;
+            Ok(match door.get(object).await? {
+                None => Err(format!("there is no {object}, as {master} tells")),
+                Some(found) => match instance.differs(&found) {
+                    Some(difference) => {
+                        Err(format!("of {object}, as {master} tells, {difference}"))
+                    }
+                    None => Ok(()),
+                },
+            })
+        });
+        let proof: Result<Vec<()>, String> = looked.await?.into_iter().collect();
+        Ok(proof.map(|_| {
+            vec![match self.count {
+                None => format!("{} is as the manifest says, as {master} tells", self.object),
+                Some(count) => {
+                    format!("{count} objects are as the manifest says, as {master} tells")
+                }
+            }]
+        }))
+    }
+
+    async fn take_back(&self, before: Vec<Before>, access: &Access) -> Result<(), ClusterError> {
+        let both = self.instances().into_iter().zip(before).rev();
+        let back = spread(both, |(instance, before)| async move {
+            let change = fields::without_identity(&instance.manifest);
+            bring_back(access, &instance.object, &before, &change).await
+        });
+        back.await.map(drop)
     }
 }
 
 impl Primitive for Apply {
     fn does(&self) -> String {
-        format!("apply {}{}", self.object, words_of_through(self.through))
+        let through = words_of_through(self.through);
+        match self.count {
+            None => format!("apply {}{through}", self.object),
+            Some(count) => format!("apply {}-1 to -{count}{through}", self.object),
+        }
     }
 
     fn limit(&self) -> Duration {
@@ -92,9 +167,6 @@ impl Primitive for Apply {
         before: &'a serde_json::Value,
         access: &'a Access,
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
-        Box::pin(async {
-            let change = fields::without_identity(&self.manifest);
-            bring_back(access, &self.object, &recorded(before)?, &change).await
-        })
+        Box::pin(async { self.take_back(recorded(before)?, access).await })
     }
 }

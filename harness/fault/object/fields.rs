@@ -4,7 +4,7 @@
 use serde_json::{Map, Value};
 
 /// A manifest's fields without those that say which object it is.
-pub(super) fn without_identity(manifest: &Value) -> Value {
+pub(in crate::fault) fn without_identity(manifest: &Value) -> Value {
     let mut fields = manifest.clone();
     if let Some(map) = fields.as_object_mut() {
         map.remove("apiVersion");
@@ -19,7 +19,7 @@ pub(super) fn without_identity(manifest: &Value) -> Value {
 
 /// Where an object is not as a change sets it, in words. Of a list each item must be there, with
 /// at least its fields: the API adds defaults, and others may add items.
-pub(super) fn differs(change: &Value, object: &Value) -> Option<String> {
+pub(in crate::fault) fn differs(change: &Value, object: &Value) -> Option<String> {
     difference("", change, Some(object))
 }
 
@@ -75,7 +75,7 @@ pub(super) fn restoring(change: &Value, before: &Value, now: &Value) -> Value {
 }
 
 /// A value with a merge patch applied (RFC 7386).
-pub(super) fn merged(value: &Value, patch: &Value) -> Value {
+pub(in crate::fault) fn merged(value: &Value, patch: &Value) -> Value {
     let Value::Object(patch) = patch else { return patch.clone() };
     let mut fields = value.as_object().cloned().unwrap_or_default();
     for (name, change) in patch {

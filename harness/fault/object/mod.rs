@@ -6,7 +6,7 @@
 
 mod apply;
 mod delete;
-mod fields;
+pub(super) mod fields;
 mod patch;
 mod scale;
 
@@ -90,10 +90,11 @@ impl Door {
         through: Option<NodeRef>,
     ) -> Result<Self, ClusterError> {
         let masters = through.map_or_else(|| masters(access), |master| vec![master]);
-        Self::first(access, object, masters).await
+        Self::first(access, object, masters, false).await
     }
 
-    /// Through another apiserver than the one that was asked to change something, if one answers.
+    /// Through another apiserver than the one that was asked to change something, if one can read the
+    /// object: which one can't may be just what is broken.
     async fn beside(
         access: &Access,
         object: &ObjectRef,
@@ -103,17 +104,26 @@ impl Door {
         masters.reverse();
         // Stable: the others stay in their order.
         masters.sort_by_key(|master| Some(*master) == through);
-        Self::first(access, object, masters).await
+        Self::first(access, object, masters, true).await
     }
 
     async fn first(
         access: &Access,
         object: &ObjectRef,
         masters: Vec<NodeRef>,
+        reads: bool,
     ) -> Result<Self, ClusterError> {
         let mut last = ClusterError::new("the cluster has no master");
         for master in masters {
-            match Self::open(access, master, object).await {
+            let opened = async {
+                let door = Self::open(access, master, object).await?;
+                if reads {
+                    let what = format!("read {object} through {master}");
+                    ask(&what, door.api.get_opt(&object.name)).await?;
+                }
+                Ok(door)
+            };
+            match opened.await {
                 Ok(door) => return Ok(door),
                 Err(error) => last = error,
             }

@@ -25,7 +25,9 @@ use super::sim::*;
 use super::*;
 use crate::event::Outcome;
 use crate::run::tracker::Seen;
-use crate::scenario::{Action as Change, Expectation, Scenario, Step};
+use crate::scenario::{
+    Action as Change, Expectation, Fault, FileChange, Make, NodeRef, Scenario, Step,
+};
 
 #[test]
 fn a_case_passes_with_everything_met_proven_and_reverted() {
@@ -333,6 +335,34 @@ fn what_is_in_place_is_reverted_in_reverse_order_one_after_another() {
     assert_eq!(sim.finish(), (Verdict::Pass, vec![]));
     assert_eq!(sim.reverts(), [2, 1, 0]);
     assert!(sim.case_ended().unwrap().3.is_some(), "a remedy's recovery is timed, too");
+}
+
+#[test]
+fn what_a_later_fault_changes_again_is_proven_again_once_that_is_taken_back() {
+    let file = |name: &str| {
+        let on = vec![NodeRef::Master(1)];
+        let fault = Fault::File(FileChange { path: "/a".into(), on, make: Make::Absent });
+        Step::Inject(Change { fault, ..change(name) })
+    };
+    let seen = Step::Detect(vec![within("seen")]);
+    let back = Step::Recover(vec![within("back")]);
+    let steps = vec![file("a"), file("b"), seen, revert(&["b"]), back];
+    let mut sim = Sim::detecting(plan(vec![within("steady")], steps));
+    sim.tell(Input::Issued(1));
+    sim.tell(Input::Proven(1, vec![]));
+    sim.see(1, true);
+    let proofs = |sim: &Sim| -> Vec<_> {
+        let proof = |wanted: &_| if let Action::Prove(id) = wanted { Some(*id) } else { None };
+        sim.wanted.iter().filter_map(proof).collect()
+    };
+    assert_eq!(proofs(&sim), vec![1]);
+    sim.tell(Input::Proven(1, vec![]));
+    sim.see(2, false);
+    sim.tell(Input::Reverted(1));
+    sim.see(2, true);
+    assert_eq!(proofs(&sim), vec![1, 0]);
+    sim.tell(Input::Proven(0, vec![]));
+    assert_eq!(sim.finish(), (Verdict::Pass, vec![]));
 }
 
 #[test]

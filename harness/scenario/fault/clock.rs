@@ -73,9 +73,8 @@ pub(super) const CLOCK: Field = kind(
 pub(super) fn clock(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`clock`")?;
     let (component, on) = program_on(reader, &mut fields);
-    let by = fields.required(reader, "by", |reader, node| {
-        reader.one_of(node, "a shift of a clock", &SHIFTS)
-    });
+    let by = fields
+        .required(reader, "by", |reader, node| reader.one_of(node, "a shift of a clock", &SHIFTS));
     fields.end(reader);
     Some(Fault::Clock(ClockShift { component: component?, on: on?, by: by? }))
 }

@@ -1,5 +1,6 @@
 //! Changes to objects of the API.
 
+use base64::prelude::{BASE64_STANDARD, Engine as _};
 use serde::{Deserialize, Serialize};
 use serde_json::Value as Json;
 
@@ -41,6 +42,9 @@ pub struct Apply {
     pub object: ObjectRef,
     /// The manifest.
     pub manifest: Json,
+    /// As how many objects it is applied: with `-1`, `-2` and so on after the name; nothing: as the one
+    /// that it names.
+    pub count: Option<u32>,
     /// The apiserver that is asked to; nothing: the first that answers.
     pub through: Option<NodeRef>,
 }
@@ -126,20 +130,37 @@ pub(super) const APPLY: Field = kind(
                 open: true,
             },
         ),
+        optional(
+            "count",
+            "As how many objects it is applied: with `-1`, `-2` and so on after the name; without: as \
+             the one that it names.",
+            Shape::Whole { least: 1, most: MOST },
+        ),
         THROUGH,
     ]),
 )
 .examples(&[
     "apply: {manifest: {apiVersion: v1, kind: Namespace, metadata: {name: doomed}}, through: {master: 1}}",
+    "apply: {manifest: {apiVersion: v1, kind: ConfigMap, metadata: {name: filler}, data: {a: b}}, count: 100}",
 ]);
+
+/// An apiserver takes some hundreds of objects a second from one client.
+const MOST: u32 = 10_000;
 
 pub(super) fn apply(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`apply`")?;
     let manifest = fields.required(reader, "manifest", manifest);
+    let count = fields.perhaps(reader, "count", |reader, node| match reader.count(node, 1)? {
+        count @ ..=MOST => Some(count),
+        count => {
+            let help = format!("write at most `{MOST}`");
+            reader.wrong(node, format!("{count} objects are too many"), help)
+        }
+    });
     let through = fields.perhaps(reader, "through", Reader::master);
     fields.end(reader);
     let (object, manifest) = manifest?;
-    Some(Fault::Apply(Apply { object, manifest, through: through? }))
+    Some(Fault::Apply(Apply { object, manifest, count: count?, through: through? }))
 }
 
 pub(super) const PATCH: Field = kind(
@@ -179,7 +200,10 @@ pub(super) fn patch(reader: &mut Reader, node: &Node) -> Option<Fault> {
         [("merge", PatchStrategy::Merge), ("strategic", PatchStrategy::Strategic)];
     let mut fields = Fields::of(reader, node, "`patch`")?;
     let object = object(reader, &mut fields);
-    let patch = fields.required(reader, "patch", changes);
+    let patch = fields.required(reader, "patch", changes).map(|patch| match &object {
+        Some(object) => stored(object, patch),
+        None => patch,
+    });
     let strategy = match fields.get("strategy") {
         Some(node) => reader.word(node, &STRATEGIES),
         None => Some(PatchStrategy::Merge),
@@ -281,7 +305,35 @@ fn manifest(reader: &mut Reader, node: &Node) -> Option<(ObjectRef, Json)> {
     if kind == "List" {
         return reader.wrong(kind_node, "a list is many objects", "apply each by itself");
     }
-    Some((ObjectRef { api_version, kind, namespace, name }, node.json()))
+    let object = ObjectRef { api_version, kind, namespace, name };
+    let manifest = stored(&object, node.json());
+    Some((object, manifest))
+}
+
+/// The fields as the API tells them: the texts of a Secret's `stringData` are in its `data`, and can
+/// be proven and taken back there alone.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/apis/core/v1/conversion.go>
+fn stored(object: &ObjectRef, mut fields: Json) -> Json {
+    if (object.api_version.as_str(), object.kind.as_str()) != ("v1", "Secret") {
+        return fields;
+    }
+    let texts = fields.get("stringData").and_then(Json::as_object);
+    let Some(texts) = texts.filter(|texts| texts.values().all(Json::is_string)).cloned() else {
+        return fields; // What it is instead, the API refuses.
+    };
+    let encoded = texts.iter().map(|(name, text)| {
+        let bytes = text.as_str().unwrap_or_default().as_bytes();
+        (name.clone(), Json::from(BASE64_STANDARD.encode(bytes)))
+    });
+    match fields.get_mut("data").map(Json::as_object_mut) {
+        Some(Some(data)) => data.extend(encoded),
+        Some(None) => return fields,
+        None => fields["data"] = encoded.collect(),
+    }
+    if let Some(fields) = fields.as_object_mut() {
+        fields.remove("stringData");
+    }
+    fields
 }
 
 /// The first key of a strategic patch that is not a field: `$patch` and its like.
@@ -318,5 +370,30 @@ fn changes(reader: &mut Reader, node: &Node) -> Option<Json> {
             Some(patch)
         }
         _ => reader.mistyped(node, "the fields that change, such as `{spec: {replicas: 0}}`"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_secret_s_texts_are_where_the_api_tells_them() {
+        let object = |kind: &str| ObjectRef {
+            api_version: "v1".into(),
+            kind: kind.into(),
+            namespace: None,
+            name: "a".into(),
+        };
+        let text = json!({"stringData": {"a": "b"}});
+        assert_eq!(stored(&object("Secret"), text.clone()), json!({"data": {"a": "Yg=="}}));
+        assert_eq!(stored(&object("ConfigMap"), text.clone()), text);
+        let both = json!({"data": {"a": "YQ==", "c": "Yw=="}, "stringData": {"a": "b"}});
+        let wanted = json!({"data": {"a": "Yg==", "c": "Yw=="}});
+        assert_eq!(stored(&object("Secret"), both), wanted);
+        let wrong = json!({"stringData": {"a": 1}});
+        assert_eq!(stored(&object("Secret"), wrong.clone()), wrong);
     }
 }
