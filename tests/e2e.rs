@@ -40,10 +40,11 @@ fn main() -> ExitCode {
 }
 
 /// Variants that are run only if they are asked for.
-const LONG: [(&str, &str); 5] = [
+const LONG: [(&str, &str); 6] = [
     ("bad-front-proxy-certificate", "mismatched-key"),
     ("bad-front-proxy-certificate", "names-emptied"),
     ("bad-front-proxy-certificate", "none"),
+    ("encryption-keys-differ", "default"),
     ("metrics-server-unreachable", "all-rejected"),
     ("metrics-server-unreachable", "no-kube-proxy"),
 ];
@@ -256,8 +257,8 @@ async fn run(provider: Provider, chosen: Vec<Chosen>, omit: Omit) -> Result<Vec<
     // It stays where a case fails, with the components' logs.
     let folder = tempfile::Builder::new().prefix("outage-e2e-").tempdir()?;
     let session = Session {
-        // What runs beside it is sensitive to load.
-        jobs: if omit == Omit::Nothing { 1 } else { 3 },
+        // Two suites at once, or a suite and what is left out: never more than four clusters.
+        jobs: if provider == Provider::Kind { 1 } else { 2 },
         chosen,
         provider,
         kubernetes: kubernetes()?,

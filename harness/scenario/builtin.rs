@@ -25,15 +25,20 @@ macro_rules! builtin {
 
 /// The scenarios that come with the program, in the order of lists: every file in `scenarios/`.
 pub const BUILTIN: &[Builtin] = &[
+    builtin!("admission-webhook-down"),
+    builtin!("apiserver-clock-ahead"),
     builtin!("bad-front-proxy-certificate"),
     builtin!("container-name-taken"),
+    builtin!("conversion-webhook-down"),
     builtin!("dead-metrics-server"),
+    builtin!("encryption-keys-differ"),
     builtin!("etcd-member-down"),
     builtin!("etcd-name-taken"),
     builtin!("etcd-space-exceeded"),
     builtin!("master-lost"),
     builtin!("metrics-server-unreachable"),
     builtin!("restart-behind-a-blackhole"),
+    builtin!("scheduler-lease-seized"),
     builtin!("service-account-keys-differ"),
     builtin!("stopped-apiserver"),
 ];
