@@ -130,6 +130,11 @@ fn teller(
     Ok(Some((Vantage::Node(on), ([127, 0, 0, 1], port).into(), speech)))
 }
 
+#[expect(clippy::disallowed_methods, reason = "a server tells the time of day")]
+fn now() -> SystemTime {
+    SystemTime::now()
+}
+
 /// How much a date differs from a time, in words, and whether it is by about this much.
 fn compare(date: SystemTime, now: SystemTime, by: Shift) -> Result<String, String> {
     let told = match now.duration_since(date) {
@@ -200,7 +205,7 @@ impl ClockShift {
         let mut evidence = vec![format!("process {pid} of {what} on {on} is told another time")];
         if let Some((from, at, speech)) = teller(self.component, on, access)? {
             let said = match access.date(from, at, speech, LOOK).await? {
-                Ok(date) => compare(date, SystemTime::now(), self.by),
+                Ok(date) => compare(date, now(), self.by),
                 Err(Answer::Status { code, .. }) => Err(format!("{code}")),
                 Err(other) => Err(other.to_string()),
             };
