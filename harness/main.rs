@@ -4,5 +4,5 @@ use std::process::ExitCode;
 
 fn main() -> ExitCode {
     // A cluster's first processes fork: nothing may have started a thread before.
-    outage::cluster::stand_in().unwrap_or_else(outage::cli::main)
+    outage::cluster::stand_in().or_else(outage::fault::stand_in).unwrap_or_else(outage::cli::main)
 }

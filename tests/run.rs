@@ -107,6 +107,10 @@ impl Node for Played {
         "master-1"
     }
 
+    fn program(&self) -> &'static str {
+        "outage"
+    }
+
     fn address(&self) -> IpAddr {
         [127, 0, 0, 1].into()
     }

@@ -308,6 +308,10 @@ impl Node for Container {
         &self.name
     }
 
+    fn program(&self) -> &'static str {
+        "outage"
+    }
+
     fn address(&self) -> IpAddr {
         [127, 0, 0, 1].into()
     }

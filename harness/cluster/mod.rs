@@ -158,6 +158,9 @@ pub trait Node: Send + Sync + fmt::Debug {
     /// Its address on the network between nodes.
     fn address(&self) -> IpAddr;
 
+    /// Where this very program is on it, to be started there.
+    fn program(&self) -> &'static str;
+
     /// Runs a command to its end. Dropping the future kills the command.
     ///
     /// # Errors
@@ -186,7 +189,7 @@ pub trait Node: Send + Sync + fmt::Debug {
 
     /// Sends a signal to one of the programs that the node's init keeps running. When it has ended,
     /// the init starts it again as systemd does with kubeadm's packages: the kubelet after 10 s,
-    /// containerd after 5 s.
+    /// containerd after 5 s; so it does whenever one ends by itself.
     ///
     /// # Errors
     /// If it does not run.
@@ -214,6 +217,8 @@ pub struct DiedUnasked {
     pub status: String,
     /// Its last log lines.
     pub log: Vec<String>,
+    /// Whether the node's init starts it again, as systemd does the kubelet and containerd.
+    pub restarts: bool,
 }
 
 /// A running multi-master cluster.

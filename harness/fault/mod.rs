@@ -112,10 +112,17 @@ fn primitive(fault: &Fault) -> &dyn Primitive {
         Fault::Freeze(freeze) => freeze,
         Fault::Isolate(isolate) => isolate,
         Fault::Traffic(traffic) => traffic,
+        Fault::Degrade(degrade) => degrade,
         Fault::File(file) => file,
         Fault::Certificate(certificate) => certificate,
         Fault::Command(command) => command,
     }
+}
+
+/// Is the proxy of a fault on a node, until it is killed, if that is what this program was started
+/// as. To be called before any thread exists.
+pub fn stand_in() -> Option<std::process::ExitCode> {
+    traffic::degrade::proxy::stand_in()
 }
 
 /// What the fault does, in words: `stop kube-apiserver on master-3 by SIGKILL`.

@@ -224,8 +224,8 @@ where
                     Message::Cluster(made) => (at, self.provisioned(made)),
                 },
                 died = next_death(self.cluster.as_mut()) => {
-                    let DiedUnasked { process, status, log } = died;
-                    (Instant::now(), Input::DiedUnasked { process, status, log })
+                    let DiedUnasked { process, status, log, restarts } = died;
+                    (Instant::now(), Input::DiedUnasked { process, status, restarts, log })
                 }
                 () = interrupt.cancelled(), if !interrupted => {
                     interrupted = true;

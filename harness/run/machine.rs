@@ -75,6 +75,8 @@ pub struct Machine {
     issued: Option<Duration>,
     uncertainty: Duration,
     phase: Option<Phase>,
+    /// Whether a fault was issued.
+    tampered: bool,
     ending: Ending,
     /// Whether a case before this one ran on the cluster.
     reused: bool,
@@ -100,6 +102,7 @@ impl Machine {
             issued: None,
             uncertainty: Duration::ZERO,
             phase: None,
+            tampered: false,
             ending: Ending::Not,
             reused: false,
             exhaustive: false,
@@ -168,10 +171,13 @@ impl Machine {
             Input::NotReverted(action, why) => self.not_reverted(now, action, &why),
             Input::Collected(file) => self.collected(now, file),
             Input::TornDown(result) => self.torn_down(result),
-            Input::DiedUnasked { process, status, log } => {
+            Input::DiedUnasked { process, status, restarts, log } => {
                 let reason = format!("{process} died unasked: {status}");
                 self.emit(What::DiedUnasked { process, status, log });
-                self.cut_short(now, Ending::CutShort, reason);
+                // A kubelet that can't start may be what a fault is for.
+                if !(restarts && self.tampered) {
+                    self.cut_short(now, Ending::CutShort, reason);
+                }
             }
             Input::Interrupted => {
                 self.cut_short(now, Ending::Interrupted, INTERRUPTED.to_owned());
@@ -302,6 +308,7 @@ impl Machine {
         let Some(index) = self.acting_on(Act::Inject(action)) else { return };
         let Some(in_place) = self.in_place.get_mut(&action) else { return };
         if in_place.issued.replace(now).is_none() {
+            self.tampered = true;
             self.emit_action(action, ActionState::Issued);
             // Looking for the node, writing the inverse down: what came true meanwhile has another cause.
             if index == 0 && !self.still_not_yet() {

@@ -59,6 +59,8 @@ pub enum Input {
         process: String,
         /// Its exit status in words.
         status: String,
+        /// Whether the node's init starts it again.
+        restarts: bool,
         /// Its last log lines.
         log: Vec<String>,
     },

@@ -27,6 +27,16 @@ pub struct Expression {
     fields: BTreeSet<Vec<String>>,
     /// Its names that nothing in it declares.
     free: BTreeSet<String>,
+    /// The functions that it calls.
+    functions: BTreeSet<String>,
+}
+
+/// What an expression is made of.
+enum Part {
+    /// A name that is not declared inside, with a chain of fields below it.
+    Path(Vec<String>),
+    /// The name of a function that is called.
+    Function(String),
 }
 
 /// A place in an expression that is wrong: line from 1, column from 0, and why.
@@ -68,15 +78,21 @@ impl Expression {
             return Err(whole("it is nested too deeply".to_owned()));
         }
         let (mut fields, mut free) = (BTreeSet::new(), BTreeSet::new());
-        walk(program.expression(), &mut Vec::new(), &mut |path| {
-            if let Some(root) = path.first() {
-                free.insert(root.clone());
+        let mut functions = BTreeSet::new();
+        walk(program.expression(), &mut Vec::new(), &mut |part| match part {
+            Part::Function(name) => {
+                functions.insert(name);
             }
-            if path.len() > 1 {
-                fields.insert(path);
+            Part::Path(path) => {
+                if let Some(root) = path.first() {
+                    free.insert(root.clone());
+                }
+                if path.len() > 1 {
+                    fields.insert(path);
+                }
             }
         });
-        Ok(Self { program, fields, free })
+        Ok(Self { program, fields, free, functions })
     }
 
     /// The names that must be given to [`Expression::holds`].
@@ -84,12 +100,18 @@ impl Expression {
         &self.free
     }
 
-    /// A function that it calls and that does not exist, as far as an evaluation gets to it.
-    pub(super) fn unknown_function(&self, names: &[(&str, &Json)]) -> Option<String> {
-        match self.program.execute(&context(names)) {
-            Err(ExecutionError::UndeclaredReference(name)) => Some(name.to_string()),
-            _ => None,
-        }
+    /// A function that it calls and that does not exist.
+    pub(super) fn unknown_function(&self) -> Option<&str> {
+        // Called with too few or wrong arguments, or on something else, it says something else.
+        let forms = ["", "''.", "[].", "timestamp('2000-01-01T00:00:00Z').", "duration('1s')."];
+        let unknown = |name: &&String| {
+            forms.iter().all(|form| {
+                let alone = Program::compile(&format!("{form}{name}(null)"));
+                let called = alone.map(|program| program.execute(&Context::default()));
+                matches!(called, Ok(Err(ExecutionError::UndeclaredReference(it))) if *it == **name)
+            })
+        };
+        self.functions.iter().find(unknown).map(String::as_str)
     }
 
     /// Whether it gives `true`.
@@ -190,16 +212,20 @@ fn depth(of: &IdedExpr) -> usize {
     }
 }
 
-/// Tells each name and each chain of fields below a name that is not declared inside.
-fn walk(of: &IdedExpr, declared: &mut Vec<String>, tell: &mut impl FnMut(Vec<String>)) {
+/// Tells each name and each chain of fields below a name that is not declared inside, and each function.
+fn walk(of: &IdedExpr, declared: &mut Vec<String>, tell: &mut impl FnMut(Part)) {
     if let Some(path) = path(&of.expr) {
         if !path[0].starts_with('@') && !declared.contains(&path[0]) {
-            tell(path);
+            tell(Part::Path(path));
         }
         return;
     }
     match &of.expr {
         Expr::Call(call) => {
+            // Operators are called, too: `_==_`, `@in`.
+            if call.func_name.starts_with(|char: char| char.is_ascii_alphabetic()) {
+                tell(Part::Function(call.func_name.clone()));
+            }
             call.target.iter().for_each(|target| walk(target, declared, tell));
             call.args.iter().for_each(|argument| walk(argument, declared, tell));
         }
@@ -225,7 +251,7 @@ fn walk(of: &IdedExpr, declared: &mut Vec<String>, tell: &mut impl FnMut(Vec<Str
 fn walk_entries(
     entries: &[IdedEntryExpr],
     declared: &mut Vec<String>,
-    tell: &mut impl FnMut(Vec<String>),
+    tell: &mut impl FnMut(Part),
 ) {
     for entry in entries {
         match &entry.expr {
@@ -266,6 +292,7 @@ mod tests {
         let object = json!({
             "spec": {"replicas": 3, "ratio": 0.5, "holder": "master-1_x"},
             "list": [{"type": "Ready", "status": "True"}],
+            "since": "2026-11-22T10:16:41.524017Z",
         });
         for (text, holds) in [
             ("object.spec.replicas == 3", true),
@@ -280,6 +307,8 @@ mod tests {
             ("size(object.list) == 2", false),
             ("object['spec']['replicas'] in [1, 3]", true),
             ("object.spec.replicas - 1 == 2 ? true : false", true),
+            ("timestamp(object.since) > timestamp('2026-11-22T10:16:40Z')", true),
+            ("timestamp(object.since) > timestamp('2026-11-22T11:16:40Z') - duration('1h')", true),
         ] {
             assert_eq!(given(text, &object), Ok(holds), "{text}");
         }
@@ -363,10 +392,24 @@ mod tests {
 
     #[test]
     fn functions_that_do_not_exist_are_found() {
-        let unknown = |text: &str| {
-            Expression::new(text).unwrap().unknown_function(&[("object", &Json::Null)])
-        };
+        let unknown =
+            |text: &str| Expression::new(text).unwrap().unknown_function().map(str::to_owned);
         assert_eq!(unknown("sise(object) == 1"), Some("sise".into()));
+        assert_eq!(
+            unknown("object.a.b == 1 && object.x.beginsWith('a')"),
+            Some("beginsWith".into())
+        );
+        for known in [
+            "object.x.matches('a')",
+            "timestamp(object.x) > timestamp(object.y)",
+            "size(object) in [1]",
+            "duration('1h') > object.x",
+            "int(object.x) == 1 && string(object.y) == ''",
+            "object.x.contains('b')",
+            "object.x.endsWith('b')",
+        ] {
+            assert_eq!(unknown(known), None, "{known}");
+        }
         assert_eq!(unknown("object.spec.x.startsWith('a')"), None);
     }
 }

@@ -6,8 +6,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::fault::{
-    Apply, CertificateChange, ClockShift, CommandFault, ContainerNameTaken, Delete, FileChange,
-    Freeze, Isolate, Kill, Patch, Pause, PowerOff, Scale, TooManyOpenFiles, Traffic,
+    Apply, CertificateChange, ClockShift, CommandFault, ContainerNameTaken, Degrade, Delete,
+    FileChange, Freeze, Isolate, Kill, Patch, Pause, PowerOff, Scale, TooManyOpenFiles, Traffic,
 };
 use super::probe::{
     CommandRun, EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Wanted, Writes,
@@ -220,6 +220,8 @@ pub enum Fault {
     Isolate(Isolate),
     /// Packets between two ends are dropped or rejected until the revert.
     Traffic(Traffic),
+    /// TCP connections between two ends are slow, thin or broken until the revert.
+    Degrade(Degrade),
     /// A file of a node is replaced, removed or made unreadable.
     File(FileChange),
     /// A certificate of a node is issued anew, with parts of it changed.

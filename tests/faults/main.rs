@@ -22,9 +22,10 @@ use outage::cluster::{Cluster, DiedUnasked};
 use outage::fault::{self, Undo};
 use outage::scenario::NodeRef::{Master, Worker};
 use outage::scenario::{
-    CertificateChange, ClockShift, CommandFault, Component, Fault, FileChange, Freeze, Isolate,
-    Issuer, KeyChange, Kill, Make, NodeRef, Pause, PowerOff, Program, Protocol, SettingsChange,
-    Shift, Signal, Stop, TooManyOpenFiles, Traffic, TrafficEnd, TrafficRule, Validity,
+    CertificateChange, ClockShift, CommandFault, Component, Degradation, Degrade, Fault,
+    FileChange, Freeze, Isolate, Issuer, KeyChange, Kill, Make, NodeRef, Pause, PowerOff, Program,
+    Protocol, SettingsChange, Shift, Signal, Stop, TooManyOpenFiles, Traffic, TrafficEnd,
+    TrafficRule, Validity,
 };
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -201,6 +202,55 @@ fn cases_on_nodes() -> Vec<(&'static str, Fault)> {
     ]
 }
 
+/// Faults of connections.
+fn cases_of_connections() -> Vec<(&'static str, Fault)> {
+    let degrade = |from, to, ports, by| Fault::Degrade(Degrade { from, to, ports, by });
+    let etcd = |on| TrafficEnd::Component { name: Program::Component(Component::Etcd), on };
+    let delay = Degradation::Delay(Duration::from_millis(300));
+    vec![
+        (
+            "delayed_connections_to_etcd",
+            degrade(vec![Master(1), Master(2)], etcd(vec![Master(2), Master(3)]), vec![], delay),
+        ),
+        (
+            "delayed_connections_to_a_service",
+            degrade(
+                vec![Master(3), Worker(1)],
+                TrafficEnd::Service("kube-system/metrics-server".into()),
+                vec![],
+                delay,
+            ),
+        ),
+        (
+            "thin_connections_to_apiservers",
+            degrade(
+                vec![Worker(1)],
+                TrafficEnd::Nodes(vec![Master(1), Master(2)]),
+                vec![6443],
+                Degradation::Bandwidth(20_000),
+            ),
+        ),
+        (
+            "connections_that_are_reset",
+            degrade(
+                vec![Worker(1), Master(1)],
+                TrafficEnd::Nodes(vec![Master(2)]),
+                vec![10250],
+                Degradation::ResetAfter(1000),
+            ),
+        ),
+        (
+            "corrupt_connections_to_apiservers",
+            degrade(
+                vec![Worker(1)],
+                TrafficEnd::Service("default/kubernetes".into()),
+                vec![],
+                Degradation::CorruptAfter(1000),
+            ),
+        ),
+    ]
+}
+
 /// Faults of what a process gets from its kernel.
 fn cases_of_processes() -> Vec<(&'static str, Fault)> {
     let masters = || vec![Master(1), Master(2), Master(3)];
@@ -242,7 +292,10 @@ fn all() -> Vec<(&'static str, stage::Case<Ctx>)> {
     for (name, case) in objects::CASES {
         all.push((name, Box::new(move |c| c.calm().and_then(move |()| case(c)).boxed_local())));
     }
-    for (name, fault) in [cases_on_nodes(), cases_of_processes(), cases()].into_iter().flatten() {
+    for (name, fault) in [cases_on_nodes(), cases_of_processes(), cases_of_connections(), cases()]
+        .into_iter()
+        .flatten()
+    {
         all.push((name, Box::new(|c| async move { c.exercise(&fault).await }.boxed_local())));
     }
     all.push(("nothing_died_unasked", Box::new(|c| async { c.nothing_died() }.boxed_local())));

@@ -123,3 +123,22 @@ fn a_field_is_told_in_words() {
     insta::assert_snapshot!(out);
     assert!(matches!(found("spec").field.shape, Shape::Map { .. }));
 }
+
+/// Each block is the steps of a scenario.
+#[test]
+fn the_recipes_are_steps() {
+    let text = include_str!("../../docs/recipes.md");
+    let blocks: Vec<_> =
+        text.split("```yaml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+    assert_eq!(blocks.len(), text.matches("\n## ").count());
+    for block in blocks {
+        let mut file = String::from(
+            "apiVersion: outage/v1alpha1\nkind: Scenario\nmetadata: {name: a, title: A}\nspec:\n  \
+             cluster: {masters: 3, workers: 1}\n  steadyState:\n  - name: a\n    probe:\n      \
+             health: {apiserver: {master: 1}, path: /readyz, is: ok}\n    within: 30s\n  steps:\n",
+        );
+        block.lines().for_each(|line| file.extend(["  ", line, "\n"]));
+        let loaded = load("recipe.yaml", file.as_bytes());
+        assert!(loaded.is_ok(), "{block}\n{}", loaded.unwrap_err().plain());
+    }
+}

@@ -50,6 +50,9 @@ const MOUNT: &str = "/outage";
 /// This program, in the shared folder.
 const PROGRAM: &str = "outage";
 
+/// Where the nodes see it.
+const ON_NODE: &str = "/outage/outage";
+
 /// The folder that all nodes see, in the cluster's own.
 const SHARED: &str = "shared";
 

@@ -16,7 +16,7 @@ use tokio::net::{TcpStream, UnixListener};
 use tokio::sync::{Mutex, RwLock, broadcast};
 
 use super::engine::{self, engine};
-use super::{MOUNT, PROGRAM};
+use super::{MOUNT, ON_NODE};
 use crate::cluster::agent::{AGENT_ARGUMENT, Link};
 use crate::cluster::checked::{checked, status};
 use crate::cluster::logs::{log_streams, read_since};
@@ -104,8 +104,8 @@ impl KindNode {
         let listener = listen_at(&path).map_err(|error| {
             ClusterError::caused(format!("listen at {}", path.display()), error)
         })?;
-        let (program, seen) = (format!("{MOUNT}/{PROGRAM}"), format!("{MOUNT}/{socket}"));
-        engine(&["exec", "--detach", &self.container, &program, AGENT_ARGUMENT, &seen]).await?;
+        let seen = format!("{MOUNT}/{socket}");
+        engine(&["exec", "--detach", &self.container, ON_NODE, AGENT_ARGUMENT, &seen]).await?;
         let late = || ClusterError::new(format!("the agent on {} did not answer", self.name));
         let (stream, _) = tokio::time::timeout(AGENT, listener.accept())
             .await
@@ -151,7 +151,7 @@ impl KindNode {
                     Err(error) => (format!("the machine {name}"), error.to_string()),
                 };
                 // Nobody may be listening.
-                let _ = deaths.send(DiedUnasked { process, status, log: vec![] });
+                let _ = deaths.send(DiedUnasked { process, status, log: vec![], restarts: false });
             }
         });
     }
@@ -262,6 +262,10 @@ impl Node for KindNode {
 
     fn host_name(&self) -> &str {
         &self.container
+    }
+
+    fn program(&self) -> &'static str {
+        ON_NODE
     }
 
     fn address(&self) -> IpAddr {

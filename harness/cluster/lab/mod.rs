@@ -395,6 +395,7 @@ fn watch(
                 process: "the lab's first process".into(),
                 status: "its control socket closed".into(),
                 log: last_lines(&log),
+                restarts: false,
             });
         }
     });

@@ -112,7 +112,8 @@ impl LabNode {
             let asked = machine.asked.load(Ordering::SeqCst) || ending.load(Ordering::SeqCst);
             if !asked && !lab.is_cancelled() {
                 // Nobody may be listening.
-                let _ = deaths.send(DiedUnasked { process, status: status(code), log: vec![] });
+                let status = status(code);
+                let _ = deaths.send(DiedUnasked { process, status, log: vec![], restarts: false });
             }
         });
     }
@@ -161,7 +162,10 @@ impl LabNode {
             Signal::Term => libc::SIGTERM,
         };
         machine.link.signal(&killed.program, signal);
-        tokio::spawn(async move { machine.restart(service, &killed).await });
+        tokio::spawn(async move {
+            killed.program.wait().await;
+            machine.restart(service, &killed).await;
+        });
         Ok(())
     }
 
@@ -194,7 +198,11 @@ fn log_of(logs: &Path, service: Service) -> PathBuf {
 }
 
 impl Running {
-    async fn set_service(&self, service: Service, run: bool) -> Result<(), ClusterError> {
+    async fn set_service(
+        self: &Arc<Self>,
+        service: Service,
+        run: bool,
+    ) -> Result<(), ClusterError> {
         let mut services = self.services.lock().await;
         let at = services.iter().position(|(of, _)| *of == service);
         if !run {
@@ -232,7 +240,10 @@ impl Running {
         }
     }
 
-    async fn start_service(&self, service: Service) -> Result<Arc<Supervised>, ClusterError> {
+    async fn start_service(
+        self: &Arc<Self>,
+        service: Service,
+    ) -> Result<Arc<Supervised>, ClusterError> {
         let (name, argv): (_, Vec<String>) = match service {
             Service::Containerd => ("containerd", vec!["containerd".into()]),
             Service::Kubelet => ("kubelet", vec!["sh".into(), "-c".into(), config::KUBELET.into()]),
@@ -241,21 +252,25 @@ impl Running {
         let streams = log_streams(&log)?;
         let program = self.link.spawn(argv, Vec::new(), streams).await?;
         let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
-        let watched = Arc::clone(&supervised);
-        let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
-        let (machine, process) = (self.link.closed(), format!("{name} on {}", self.name));
+        let (machine, watched) = (Arc::clone(self), Arc::clone(&supervised));
         tokio::spawn(async move {
             let code = watched.program.wait().await;
-            let asked = watched.asked.load(Ordering::SeqCst) || ending.load(Ordering::SeqCst);
+            let ending = machine.ending.load(Ordering::SeqCst);
             // What dies with its machine is not reported by itself.
-            if !asked && !machine.is_cancelled() {
-                // Nobody may be listening.
-                let _ = deaths.send(DiedUnasked {
-                    process,
-                    status: status(code),
-                    log: last_lines(&log),
-                });
+            if watched.asked.load(Ordering::SeqCst)
+                || ending
+                || machine.link.closed().is_cancelled()
+            {
+                return;
             }
+            // Nobody may be listening.
+            let _ = machine.deaths.send(DiedUnasked {
+                process: format!("{name} on {}", machine.name),
+                status: status(code),
+                log: last_lines(&log),
+                restarts: true,
+            });
+            machine.restart(service, &watched).await;
         });
         Ok(supervised)
     }
@@ -277,29 +292,34 @@ impl Running {
         Err(ClusterError::new(format!("containerd on {} does not serve: {lines}", self.name)))
     }
 
-    /// Starts a program again that was killed, unless somebody else does or the machine is gone.
-    async fn restart(&self, service: Service, killed: &Arc<Supervised>) {
-        killed.program.wait().await;
-        tokio::time::sleep(pause(service)).await;
-        let mut services = self.services.lock().await;
-        let Some(place) = services.iter().position(|(_, running)| Arc::ptr_eq(running, killed))
-        else {
-            return;
-        };
-        if self.init.ended() || self.ending.load(Ordering::SeqCst) {
-            return;
-        }
-        match self.start_service(service).await {
-            Ok(supervised) => services[place].1 = supervised,
-            Err(error) => {
-                // Nobody may be listening.
-                let _ = self.deaths.send(DiedUnasked {
-                    process: format!("{service:?} on {}", self.name),
-                    status: format!("could not be started again: {error}"),
-                    log: vec![],
-                });
+    /// Starts a program again that has ended, unless somebody else does or the machine is gone.
+    fn restart<'a>(
+        self: &'a Arc<Self>,
+        service: Service,
+        ended: &'a Arc<Supervised>,
+    ) -> BoxFuture<'a, ()> {
+        let again = async move {
+            tokio::time::sleep(pause(service)).await;
+            let mut services = self.services.lock().await;
+            let is_it = |(_, running): &(Service, Arc<_>)| Arc::ptr_eq(running, ended);
+            let Some(place) = services.iter().position(is_it) else { return };
+            if self.init.ended() || self.ending.load(Ordering::SeqCst) {
+                return;
             }
-        }
+            match self.start_service(service).await {
+                Ok(supervised) => services[place].1 = supervised,
+                Err(error) => {
+                    // Nobody may be listening.
+                    let _ = self.deaths.send(DiedUnasked {
+                        process: format!("{service:?} on {}", self.name),
+                        status: format!("could not be started again: {error}"),
+                        log: vec![],
+                        restarts: false,
+                    });
+                }
+            }
+        };
+        again.boxed()
     }
 }
 
@@ -319,6 +339,11 @@ impl Node for LabNode {
 
     fn name(&self) -> &str {
         &self.machine.name
+    }
+
+    /// The node's first process is this program.
+    fn program(&self) -> &'static str {
+        "/proc/1/exe"
     }
 
     fn address(&self) -> IpAddr {

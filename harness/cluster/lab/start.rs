@@ -338,6 +338,7 @@ done
                     process: "haproxy beside the cluster".into(),
                     status: status(code),
                     log: last_lines(&log),
+                    restarts: false,
                 });
             }
         });

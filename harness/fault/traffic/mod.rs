@@ -11,6 +11,7 @@
 //! What else it changes: a dropped datagram's sender on the node itself is told so by its own kernel
 //! (`operation not permitted`).
 
+pub(super) mod degrade;
 mod ends;
 mod rules;
 
@@ -54,15 +55,19 @@ exit 99
 /// A datagram to $1, port $2.
 const DATAGRAM: &str = r#"exec bash -c 'echo >"/dev/udp/$0/$1"' "$1" "$2""#;
 
+/// A number that tells a fault from others.
+fn short_hash(fault: &impl Serialize) -> Result<u32, ClusterError> {
+    use sha2::Digest;
+    let text =
+        serde_json::to_vec(fault).map_err(|error| ClusterError::caused("name a fault", error))?;
+    let hash = sha2::Sha256::digest(&text);
+    Ok(hash.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte)))
+}
+
 impl Traffic {
     /// So that several of them can be in place at once.
     fn table(&self) -> Result<String, ClusterError> {
-        use sha2::Digest;
-        let text = serde_json::to_vec(self)
-            .map_err(|error| ClusterError::caused("name the table", error))?;
-        let hash = sha2::Sha256::digest(&text);
-        let short =
-            hash.iter().take(4).fold(String::new(), |hex, byte| hex + &format!("{byte:02x}"));
+        let short = format!("{:08x}", short_hash(self)?);
         Ok(format!("inet outage_traffic_{short}"))
     }
 

@@ -201,7 +201,8 @@ impl World {
             Event::Interrupt => self.tell(Input::Interrupted),
             Event::Death => {
                 let (process, status) = ("kubelet".into(), "exit 1".into());
-                self.tell(Input::DiedUnasked { process, status, log: vec![] });
+                let restarts = false;
+                self.tell(Input::DiedUnasked { process, status, restarts, log: vec![] });
             }
             Event::Blind(id) => self.tell(Input::ObserverFailed(id, "no".into())),
             Event::Stray(id, kind) => self.stray(id, kind),

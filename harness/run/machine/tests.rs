@@ -290,12 +290,37 @@ fn an_interrupt_while_provisioning_gives_the_cluster_up() {
     assert_ends(&mut sim, Verdict::Invalid, "interrupted");
 }
 
+fn died(process: &str, restarts: bool) -> Input {
+    let (process, status) = (process.to_owned(), "exit 1".to_owned());
+    Input::DiedUnasked { process, status, restarts, log: vec![] }
+}
+
+#[test]
+fn what_is_started_again_may_die_of_a_fault_but_not_before_it() {
+    let mut sim = Sim::steady(simple());
+    sim.tell(died("kubelet", true));
+    sim.tell(Input::Collected(None));
+    assert_ends(&mut sim, Verdict::Invalid, "kubelet died unasked: exit 1");
+    let mut sim = Sim::detecting(simple());
+    sim.tell(died("kubelet", true));
+    sim.see(1, true);
+    sim.see(2, true);
+    sim.later(10);
+    sim.tell(Input::Proven(0, vec![]));
+    sim.see(3, false);
+    sim.tell(Input::Reverted(0));
+    sim.tell(died("kubelet", true));
+    sim.see(3, true);
+    assert_eq!(sim.finish(), (Verdict::Pass, vec![]));
+}
+
 #[test]
 fn a_death_unasked_and_a_blind_observer_are_invalid() {
-    let died =
-        Input::DiedUnasked { process: "kubelet".into(), status: "exit 1".into(), log: vec![] };
     for (input, reason) in [
-        (died, "kubelet died unasked: exit 1"),
+        (
+            died("the first process of master-1", false),
+            "the first process of master-1 died unasked: exit 1",
+        ),
         (Input::ObserverFailed(1, "no node".into()), "\"seen\" can't be observed: no node"),
     ] {
         let mut sim = Sim::detecting(simple());

@@ -4,6 +4,7 @@ mod certificate;
 mod clock;
 mod command;
 mod container;
+mod degrade;
 mod file;
 mod kill;
 mod node;
@@ -18,6 +19,7 @@ pub use certificate::{CertificateChange, Issuer, KeyChange, Usage, Validity};
 pub use clock::{ClockShift, Shift};
 pub use command::CommandFault;
 pub use container::{ContainerNameTaken, NameHolder};
+pub use degrade::{Degradation, Degrade};
 pub use file::{FileChange, Make};
 pub use kill::Kill;
 pub use node::{Freeze, Isolate, PowerOff};
@@ -35,7 +37,7 @@ use super::reference::{CHANGED_FLAGS, Field, Shape, kind, map, one_of, optional,
 use super::tree::{Node, Value};
 use super::{Component, Fault, SettingsChange, Signal, Stop};
 
-const FAULTS: [(&str, Read<Fault>); 18] = [
+const FAULTS: [(&str, Read<Fault>); 19] = [
     ("stop", stop),
     ("settings", settings),
     ("kill", kill::kill),
@@ -46,6 +48,7 @@ const FAULTS: [(&str, Read<Fault>); 18] = [
     ("freeze", node::freeze),
     ("isolate", node::isolate),
     ("traffic", traffic::traffic),
+    ("degrade", degrade::degrade),
     ("file", file::file),
     ("certificate", certificate::certificate),
     ("containerNameTaken", container::container_name_taken),
@@ -72,6 +75,7 @@ pub(super) const FAULT: Shape = Shape::Shared(
             node::FREEZE,
             node::ISOLATE,
             traffic::TRAFFIC,
+            degrade::DEGRADE,
             file::FILE,
             certificate::CERTIFICATE,
             container::CONTAINER_NAME_TAKEN,

@@ -138,7 +138,7 @@ const FROM: Shape = Shape::Either(&[
 ]);
 
 /// How the other end is written.
-const TO: Shape = Shape::Either(&[
+pub(super) const TO: Shape = Shape::Either(&[
     one_of(
         "an end of traffic",
         &[
@@ -239,7 +239,8 @@ fn from(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
     }
 }
 
-fn end(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
+/// Reads an end of traffic.
+pub(super) fn end(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
     match &node.value {
         Value::List(_) => places::nodes(reader, node).map(TrafficEnd::Nodes),
         Value::Map(entries)
@@ -303,7 +304,8 @@ fn pods(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
     Some(TrafficEnd::Pods { namespace: namespace?, labels: labels? })
 }
 
-fn port(reader: &mut Reader, node: &Node) -> Option<u16> {
+/// Reads a port.
+pub(super) fn port(reader: &mut Reader, node: &Node) -> Option<u16> {
     match u16::try_from(reader.count(node, 0)?) {
         Ok(port) if port > 0 => Some(port),
         _ => reader.wrong(node, "there is no such port", "write a number from 1 to 65535"),

@@ -13,7 +13,6 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use serde_json::json;
 
 use super::super::expression::Expression;
 use super::super::problem::Finding;
@@ -165,14 +164,7 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
         let message = format!("the expression does not speak of `{subject}`");
         return reader.wrong(node, message, format!("write a condition on `{subject}`"));
     }
-    let (nothing, none, names, since) = (json!(null), json!([]), json!({}), json!(""));
-    let subject = (subject, if one { &nothing } else { &none });
-    if let Some(function) = compiled.unknown_function(&[
-        subject,
-        ("nodes", &names),
-        ("hosts", &names),
-        ("since", &since),
-    ]) {
+    if let Some(function) = compiled.unknown_function() {
         let help = "see https://github.com/google/cel-spec/blob/master/doc/langdef.md#list-of-standard-definitions";
         return reader.wrong(node, format!("CEL has no function `{function}`"), help);
     }

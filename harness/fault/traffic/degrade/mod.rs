@@ -1,0 +1,360 @@
+//! TCP connections from nodes to an end are led through a proxy on the node, which delays or throttles
+//! them, resets them, or changes bytes of them.
+//!
+//! The kernel hands new connections to the proxy (destination NAT, before kube-proxy's); those that
+//! stand are reset, so that whoever needs one makes another. The proxy goes on to where the connection
+//! was to go, from the same node. The ends are those of `traffic`; IPv4 alone.
+//!
+//! What else it changes: a connect succeeds as soon as the proxy has it, so a server that is gone
+//! refuses by a reset after it. Taken back, every connection through the proxy ends.
+
+pub(in crate::fault) mod proxy;
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize};
+use tokio::time::Instant;
+
+use super::ends;
+use super::rules::{Source, Target};
+use crate::cluster::client::{Access, Vantage};
+use crate::cluster::{ClusterError, Command, Node};
+use crate::fault::nft::{self, PRIORITY};
+use crate::fault::process::{checked, until};
+use crate::fault::serving::{self, LOOK, Reply};
+use crate::fault::{Issued, Primitive, Proof, all, each, nodes, record, recorded};
+use crate::scenario::{Degradation, Degrade, NodeRef, Protocol, Traffic, TrafficEnd, TrafficRule};
+use proxy::{MARK, Orders};
+
+/// Until the effect is seen; and as long again to take it away.
+const LED: Duration = Duration::from_secs(30);
+
+/// Below the ports of connections that a node makes itself, and of `NodePort`s.
+const PORTS: std::ops::Range<u16> = 20_000..30_000;
+
+/// Marks connections that were handed over.
+const HANDED: u32 = 0x2000_0000;
+
+/// Starts the proxy $1 with its orders $2, unless it runs already.
+const START: &str = r#"
+if ! pgrep -f "^[^ ]* outage-proxy .*$3" >/dev/null; then
+    setsid "$1" outage-proxy "$2" </dev/null >/run/"$3".log 2>&1 &
+fi
+"#;
+
+/// Ends the proxy with the name $1.
+const END: &str = r#"
+pkill -KILL -f "^[^ ]* outage-proxy .*$1" || [ $? = 1 ]
+rm -f /run/"$1".log
+"#;
+
+/// How many proxies of the name $1 run.
+const COUNT: &str = r#"pgrep -c -f "^[^ ]* outage-proxy .*$1" || [ $? = 1 ]"#;
+
+/// What was before: nothing is changed but one table and one process a node.
+#[derive(Debug, Serialize, Deserialize)]
+struct Before {
+    /// Of the proxy and its table.
+    name: String,
+    port: u16,
+    targets: Vec<Target>,
+}
+
+impl Before {
+    fn table(&self) -> String {
+        format!("inet {}", self.name)
+    }
+}
+
+/// Rules that hand connections over.
+fn chains(source: &Source, targets: &[Target], proxy: SocketAddr) -> String {
+    let targets: Vec<_> = targets.iter().filter(|target| target.is_for(source)).collect();
+    let each = |text: &dyn Fn(&str, &str, &str) -> String| {
+        let rule = |target: &&Target| {
+            let address = target.address;
+            let ports = target.ports.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
+            let port = |side: &str| match ports.as_str() {
+                "" => "meta l4proto tcp".to_owned(),
+                ports => format!("tcp {side} {{ {ports} }}"),
+            };
+            text(&address.to_string(), &port("dport"), &port("sport"))
+        };
+        targets.iter().map(rule).collect::<String>()
+    };
+    // The proxy's own connections are left alone, also what comes back by them.
+    let own = format!("meta mark {MARK:#x} ct mark set {MARK:#x} accept\n");
+    let handed = each(&|to, dport, _| {
+        let new = format!("meta mark != {MARK:#x} ip daddr {to} {dport}");
+        format!("{new} counter ct mark set {HANDED:#x} dnat ip to {proxy}\n")
+    });
+    // What the other end connects to itself is not meant.
+    let stands = |way| format!("ct direction {way} ct mark != {{ {MARK:#x}, {HANDED:#x} }}");
+    let (sent, comes) = (stands("original"), stands("reply"));
+    let standing =
+        each(&|to, dport, _| format!("{sent} ip daddr {to} {dport} reject with tcp reset\n"));
+    let coming = each(&|to, _, sport| {
+        format!("{comes} ip saddr {to} {sport} tcp flags & rst == 0 reject with tcp reset\n")
+    });
+    format!(
+        "chain own {{\ntype filter hook output priority {};\n{own}}}\n\
+         chain handed {{\ntype nat hook output priority {PRIORITY};\n{handed}}}\n\
+         chain standing {{\ntype filter hook output priority 0;\n{standing}}}\n\
+         chain coming {{\ntype filter hook input priority 0;\n{coming}}}\n",
+        PRIORITY - 5
+    )
+}
+
+impl Degrade {
+    /// The same ends as those of `traffic`.
+    fn traffic(&self) -> Traffic {
+        Traffic {
+            from: TrafficEnd::Nodes(self.from.clone()),
+            to: self.to.clone(),
+            rule: TrafficRule::Drop,
+            ports: self.ports.clone(),
+            protocol: Some(Protocol::Tcp),
+            one_way: false,
+        }
+    }
+
+    async fn resolve(&self, access: &Access) -> Result<Before, ClusterError> {
+        let traffic = self.traffic();
+        let number = super::short_hash(self)?;
+        let (first, count) = (PORTS.start, u32::from(PORTS.end - PORTS.start));
+        let port = first + u16::try_from(number % count).unwrap_or(0);
+        let mut targets = ends::targets(&traffic, access).await?;
+        targets.retain(|target| target.address.is_ipv4());
+        let before = Before { name: format!("outage_degrade_{number:08x}"), port, targets };
+        for on in &self.from {
+            nft::absent(&**access.node(*on)?, &before.table()).await?;
+        }
+        let pairs = self.pairs(&before);
+        if pairs.is_empty() {
+            return Err(ClusterError::new("there is nothing between the two ends"));
+        }
+        each(pairs.iter().map(|(on, target)| self.answers_in_time(*on, target, access))).await?;
+        Ok(before)
+    }
+
+    /// What is asked to see the effect: each node with each address.
+    fn pairs<'a>(&self, before: &'a Before) -> Vec<(NodeRef, &'a Target)> {
+        let of = |on: &NodeRef| {
+            let source = Source { on: *on, pods: vec![] };
+            let hit = before.targets.iter().filter(move |target| target.is_for(&source));
+            let on = *on;
+            hit.map(move |target| (on, target)).collect::<Vec<_>>()
+        };
+        self.from.iter().flat_map(of).collect()
+    }
+
+    /// Or the effect could not be told.
+    async fn answers_in_time(
+        &self,
+        on: NodeRef,
+        target: &Target,
+        access: &Access,
+    ) -> Result<(), ClusterError> {
+        let at = SocketAddr::new(target.address, target.look);
+        let (reply, took) = ask(on, at, access).await?;
+        let late = matches!(self.by, Degradation::Delay(delay) if took >= delay);
+        if reply == Reply::Answers && !late {
+            return Ok(());
+        }
+        let context = format!("before the fault, {at} from {on}: {reply} after {took:.1?}");
+        Err(ClusterError::new(context))
+    }
+
+    async fn lead(
+        &self,
+        on: NodeRef,
+        before: &Before,
+        access: &Access,
+    ) -> Result<(), ClusterError> {
+        let node = access.node(on)?;
+        let listen = SocketAddr::new(node.address(), before.port);
+        let orders = Orders { name: before.name.clone(), listen, by: self.by };
+        let orders = serde_json::to_string(&orders)
+            .map_err(|error| ClusterError::caused("write a proxy's orders", error))?;
+        let start = Command::script(START, [node.program(), &orders, &before.name]);
+        checked(&**node, start, "start a proxy").await?;
+        until(LED, || async {
+            let connected = access.connect(Vantage::Node(on), listen, LOOK).await?;
+            Ok(connected.err().map(|error| format!("the proxy at {listen}: {error}")))
+        })
+        .await?;
+        let source = Source { on, pods: vec![] };
+        let chains = chains(&source, &before.targets, listen);
+        nft::put(&**node, &before.table(), &chains).await
+    }
+
+    async fn look(&self, before: &Before, access: &Access) -> Result<Proof, ClusterError> {
+        Ok(all(each(self.from.iter().map(|on| self.look_at(*on, before, access))).await?))
+    }
+
+    async fn look_at(
+        &self,
+        on: NodeRef,
+        before: &Before,
+        access: &Access,
+    ) -> Result<Proof, ClusterError> {
+        let node = access.node(on)?;
+        let Some(earlier) = nft::packets(&**node, &before.table()).await? else {
+            return Ok(Err(format!("{on} has no table {}", before.table())));
+        };
+        let proxies = running(&**node, &before.name).await?;
+        if proxies != 1 {
+            return Ok(Err(format!("{proxies} proxies run on {on}")));
+        }
+        let pairs = self.pairs(before).into_iter().filter(|(of, _)| *of == on);
+        let parts = each(pairs.map(|(on, target)| self.look_between(on, target, access))).await?;
+        let met = nft::packets(&**node, &before.table()).await?.unwrap_or(0);
+        let met = met.saturating_sub(earlier);
+        let handed = if met == 0 {
+            Err(format!("no connection was led through the proxy on {on}"))
+        } else {
+            Ok(vec![format!("the proxy on {on} was given {met} connections")])
+        };
+        Ok(all(parts.into_iter().chain([handed])))
+    }
+
+    async fn look_between(
+        &self,
+        on: NodeRef,
+        target: &Target,
+        access: &Access,
+    ) -> Result<Proof, ClusterError> {
+        let at = SocketAddr::new(target.address, target.look);
+        let (reply, took) = ask(on, at, access).await?;
+        let said = format!("{at} from {on}: {reply} after {took:.1?}");
+        let shows = match self.by {
+            // Whoever looks does not wait for so long.
+            Degradation::Delay(delay) if 2 * delay >= LOOK => took >= delay.min(LOOK),
+            Degradation::Delay(delay) => reply == Reply::Answers && took >= delay,
+            _ => reply == Reply::Answers,
+        };
+        Ok(if shows { Ok(vec![said]) } else { Err(said) })
+    }
+
+    async fn release(
+        &self,
+        on: NodeRef,
+        before: &Before,
+        access: &Access,
+    ) -> Result<(), ClusterError> {
+        let node = access.node(on)?;
+        if !node.powered() {
+            // Its rules and processes went with the power.
+            return Ok(());
+        }
+        nft::take_away(&**node, &before.table()).await?;
+        checked(&**node, Command::script(END, [&before.name]), "end a proxy").await?;
+        until(LED, || async {
+            let left = running(&**node, &before.name).await?;
+            Ok((left > 0).then(|| format!("{left} proxies run on {on}")))
+        })
+        .await
+    }
+}
+
+/// Asks, and says how long the answer took.
+async fn ask(
+    on: NodeRef,
+    at: SocketAddr,
+    access: &Access,
+) -> Result<(Reply, Duration), ClusterError> {
+    let start = Instant::now();
+    let reply = serving::ask_at(Vantage::Node(on), at, access).await?;
+    Ok((reply, start.elapsed()))
+}
+
+async fn running(node: &dyn Node, name: &str) -> Result<usize, ClusterError> {
+    let said = checked(node, Command::script(COUNT, [name]), "look for a proxy").await?.text();
+    said.parse().map_err(|error| ClusterError::caused(format!("pgrep says `{said}`"), error))
+}
+
+impl Primitive for Degrade {
+    fn does(&self) -> String {
+        let by = match self.by {
+            Degradation::Delay(delay) => {
+                format!("delay connections by {} either way", humantime::format_duration(delay))
+            }
+            Degradation::Bandwidth(rate) => format!("let connections pass {rate} bytes a second"),
+            Degradation::ResetAfter(bytes) => format!("reset connections after {bytes} bytes"),
+            Degradation::CorruptAfter(bytes) => format!("corrupt connections after {bytes} bytes"),
+        };
+        format!("{by}, from {} to {}", nodes(&self.from), super::end(&self.to))
+    }
+
+    fn limit(&self) -> Duration {
+        LED * 3
+    }
+
+    fn before<'a>(
+        &'a self,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<serde_json::Value, ClusterError>> {
+        Box::pin(async { record(&self.resolve(access).await?) })
+    }
+
+    fn inject<'a>(
+        &'a self,
+        before: &'a serde_json::Value,
+        access: &'a Access,
+        issued: Issued,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async {
+            let before: Before = recorded(before)?;
+            issued();
+            each(self.from.iter().map(|on| self.lead(*on, &before, access))).await?;
+            until(LED, || async { Ok(self.look(&before, access).await?.err()) }).await
+        })
+    }
+
+    fn prove<'a>(
+        &'a self,
+        before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<Proof, ClusterError>> {
+        Box::pin(async {
+            let before: Before = recorded(before)?;
+            self.look(&before, access).await
+        })
+    }
+
+    fn revert<'a>(
+        &'a self,
+        before: &'a serde_json::Value,
+        access: &'a Access,
+    ) -> BoxFuture<'a, Result<(), ClusterError>> {
+        Box::pin(async {
+            let before: Before = recorded(before)?;
+            each(self.from.iter().map(|on| self.release(*on, &before, access))).await.map(drop)
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn connections_are_handed_over_and_those_that_stand_are_reset() {
+        let target = |address: &str, ports: &[u16], inside| Target {
+            address: address.parse().unwrap(),
+            ports: ports.into(),
+            look: 1,
+            inside,
+            outside: None,
+        };
+        let source = Source { on: NodeRef::Master(3), pods: vec![] };
+        let targets = [
+            target("10.0.0.1", &[2379, 2380], None),
+            target("10.0.0.2", &[], None),
+            target("127.0.0.1", &[2379], Some(NodeRef::Master(1))),
+        ];
+        let proxy = ([10, 0, 0, 3], 20_001).into();
+        insta::assert_snapshot!(chains(&source, &targets, proxy));
+    }
+}
