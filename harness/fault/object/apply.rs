@@ -13,7 +13,9 @@ use futures::stream::{self, StreamExt, TryStreamExt};
 use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
-use super::{Before, Door, LIMIT, MANAGER, bring_back, deleting, fields, insist, words_of_through};
+use super::{
+    Before, Door, LIMIT, MANAGER, back, bring_back, deleting, fields, insist, words_of_through,
+};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::fault::{Issued, Primitive, Proof, record, recorded};
@@ -21,6 +23,9 @@ use crate::scenario::{Apply, ObjectRef};
 
 /// How many objects are worked on at once.
 const AT_ONCE: usize = 16;
+
+/// Look, do what is missing, look again.
+const STEPS: usize = 2;
 
 /// One of the objects, with its manifest.
 struct Instance {
@@ -116,12 +121,23 @@ impl Apply {
     }
 
     async fn take_back(&self, before: Vec<Before>, access: &Access) -> Result<(), ClusterError> {
+        // For many, a connection for each would cost more than the work.
+        let door = &Door::to(access, &self.object, None).await.ok();
         let both = self.instances().into_iter().zip(before).rev();
-        let back = spread(both, |(instance, before)| async move {
-            let change = fields::without_identity(&instance.manifest);
-            bring_back(access, &instance.object, &before, &change).await
+        let taken_back = spread(both, |(instance, before)| async move {
+            let (object, change) = (&instance.object, fields::without_identity(&instance.manifest));
+            if let Some(door) = door {
+                for _ in 0..STEPS {
+                    match back(door, object, &before, &change).await {
+                        Ok(None) => return Ok(()),
+                        Ok(Some(_)) => {}
+                        Err(_) => break,
+                    }
+                }
+            }
+            bring_back(access, object, &before, &change).await
         });
-        back.await.map(drop)
+        taken_back.await.map(drop)
     }
 }
 
