@@ -335,11 +335,15 @@ async fn create(
     if status.success() {
         return Ok(());
     }
-    // It ends with the stack of its own program, which says nothing to its user.
-    let said = last.iter().take_while(|line| *line != "Stack Trace:").collect::<Vec<_>>();
-    let said: Vec<&str> =
-        said[said.len().saturating_sub(20)..].iter().map(|line| line.as_str()).collect();
-    Err(ClusterError::new(format!("kind create cluster: {status}:\n{}", said.join("\n"))))
+    Err(ClusterError::new(format!("kind create cluster: {status}:\n{}", reasons(&last).join("\n"))))
+}
+
+/// The last lines that say something to a user: kind ends with the stack of its own program, and what
+/// it tells of kubeadm with kubeadm's, a function or a place in a line, and none of them has a blank.
+fn reasons(lines: &[String]) -> Vec<&str> {
+    let before = lines.iter().map(String::as_str).take_while(|line| *line != "Stack Trace:");
+    let said: Vec<&str> = before.filter(|line| line.contains(' ')).collect();
+    said[said.len().saturating_sub(20)..].to_vec()
 }
 
 /// The nodes of such a cluster: masters, then workers.
@@ -495,6 +499,18 @@ pub(super) fn stand_in() -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_reason_is_told_and_not_the_stacks() {
+        let lines = [
+            "error execution phase etcd-join: it can't",
+            "k8s.io/kubernetes/cmd/kubeadm/app/cmd/phases/workflow.(*Runner).Run",
+            "k8s.io/kubernetes/cmd/kubeadm/app/cmd/phases/workflow/runner.go:234",
+            "Stack Trace:",
+            "sigs.k8s.io/kind/pkg/errors.WithStack it was",
+        ];
+        assert_eq!(reasons(&lines.map(str::to_owned)), [lines[0]]);
+    }
 
     #[test]
     fn containers_are_named_as_kind_names_them() {
