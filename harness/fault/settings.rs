@@ -8,6 +8,7 @@
 //! What else it changes: each node's component is down for the seconds of its restart.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
@@ -139,23 +140,27 @@ impl SettingsChange {
         if let Some(difference) = difference(&command, &self.flags) {
             return Ok(Err(format!("the manifest of {what} on {on} is {difference}")));
         }
-        let ends = until(ATTEMPT, || async {
-            let runs = running(&**node, what).await?.into_iter().next();
-            Ok(runs.map(|process| format!("{what} on {on} runs as process {}", process.id.pid)))
+        // While the kubelet makes the next attempt, the one before may be gone already.
+        let attempts = AtomicUsize::new(0);
+        let looked = until(ATTEMPT, || async {
+            if let Some(process) = running(&**node, what).await?.into_iter().next() {
+                return Ok(Some(format!("{what} on {on} runs as process {}", process.id.pid)));
+            }
+            let containers = runtime::containers(&**node, self.component).await?;
+            let ended = containers.iter().filter(|one| one.ended);
+            let count = ended.filter(|one| !before.containers.contains(&one.id)).count();
+            attempts.store(count, Ordering::Relaxed);
+            let flags = words(&self.flags);
+            Ok((count == 0).then(|| format!("{what} on {on} was not yet started {flags}")))
         });
-        if let Err(error) = ends.await {
+        if let Err(error) = looked.await {
             return Ok(Err(error.to_string()));
         }
-        let containers = runtime::containers(&**node, self.component).await?;
-        let attempts =
-            containers.iter().filter(|one| one.ended && !before.containers.contains(&one.id));
-        Ok(match attempts.count() {
-            0 => Err(format!("{what} on {on} was not yet started {}", words(&self.flags))),
-            count => Ok(vec![format!(
-                "{what} on {on} does not run: started {} it ended by itself, attempts: {count}",
-                words(&self.flags)
-            )]),
-        })
+        Ok(Ok(vec![format!(
+            "{what} on {on} does not run: started {} it ended by itself, attempts: {}",
+            words(&self.flags),
+            attempts.into_inner()
+        )]))
     }
 
     async fn restore(&self, before: &[Before], access: &Access) -> Result<(), ClusterError> {
