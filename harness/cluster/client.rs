@@ -21,7 +21,7 @@ use tokio_rustls::rustls;
 
 use super::ledger::Ledger;
 use super::{Cluster, ClusterError};
-use crate::scenario::NodeRef;
+use crate::scenario::{Component, NodeRef, Program};
 
 /// The port of every apiserver: kubeadm's default.
 pub const APISERVER_PORT: u16 = 6443;
@@ -168,6 +168,32 @@ impl Access {
     /// If the cluster has no such node.
     pub fn apiserver(&self, master: NodeRef) -> Result<SocketAddr, ClusterError> {
         Ok(SocketAddr::new(self.node(master)?.address(), APISERVER_PORT))
+    }
+
+    /// Where a program serves its metrics with kubeadm's defaults, from where that can be reached, and
+    /// how it is spoken to: an apiserver at its own address, everything else on its node's loopback;
+    /// containerd nowhere.
+    ///
+    /// # Errors
+    /// If the cluster has no such node.
+    pub fn metrics_of(
+        &self,
+        program: Program,
+        on: NodeRef,
+    ) -> Result<Option<(Vantage, SocketAddr, Speech)>, ClusterError> {
+        let (port, speech) = match program {
+            Program::Component(Component::KubeApiserver) => {
+                return Ok(Some((Vantage::Beside, self.apiserver(on)?, Speech::Verified)));
+            }
+            // The port of clients wants a certificate of another CA.
+            Program::Component(Component::Etcd) => (2381, Speech::Plain),
+            Program::Component(Component::KubeControllerManager) => (10257, Speech::SelfSigned),
+            Program::Component(Component::KubeScheduler) => (10259, Speech::SelfSigned),
+            Program::Kubelet => (10250, Speech::SelfSigned),
+            Program::KubeProxy => (10249, Speech::Plain),
+            Program::Containerd => return Ok(None),
+        };
+        Ok(Some((Vantage::Node(on), ([127, 0, 0, 1], port).into(), speech)))
     }
 
     /// Opens a TCP connection. Results as in [`super::Node::connect`].

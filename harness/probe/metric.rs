@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
-use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
@@ -13,8 +12,8 @@ use http_body_util::Full;
 
 use super::{Look, Observation, READ, Sink, brief, poll};
 use crate::cluster::ClusterError;
-use crate::cluster::client::{APISERVER_PORT, Access, Answer, Speech, Vantage};
-use crate::scenario::{Component, Metric, MetricOf, MetricSide, Wanted};
+use crate::cluster::client::{Access, Answer, Vantage};
+use crate::scenario::{Metric, MetricOf, MetricSide, Program, Wanted};
 
 impl Look for Metric {
     fn wanted(&self) -> String {
@@ -63,27 +62,21 @@ impl Look for Metric {
 }
 
 async fn ask(metric: &Metric, access: &Access) -> Result<Answer, ClusterError> {
-    let node = access.node(metric.on)?;
-    let beside = (Vantage::Beside, node.address());
-    let inside = (Vantage::Node(metric.on), Ipv4Addr::LOCALHOST.into());
-    // kubeadm's defaults.
-    let ((from, address), port, speech) = match metric.component {
-        MetricOf::Component(Component::KubeApiserver) => (beside, APISERVER_PORT, Speech::Verified),
-        MetricOf::Component(Component::Etcd) => (inside, 2381, Speech::Plain),
-        MetricOf::Component(Component::KubeControllerManager) => {
-            (inside, 10257, Speech::SelfSigned)
-        }
-        MetricOf::Component(Component::KubeScheduler) => (inside, 10259, Speech::SelfSigned),
-        MetricOf::Kubelet => (inside, 10250, Speech::SelfSigned),
-        MetricOf::KubeProxy => (inside, 10249, Speech::Plain),
+    let program = match metric.component {
+        MetricOf::Component(component) => Program::Component(component),
+        MetricOf::Kubelet => Program::Kubelet,
+        MetricOf::KubeProxy => Program::KubeProxy,
     };
-    if from != Vantage::Beside && !node.powered() {
+    let Some((from, at, speech)) = access.metrics_of(program, metric.on)? else {
+        return Err(ClusterError::new(format!("{} serves no metrics", program.name())));
+    };
+    if from != Vantage::Beside && !access.node(metric.on)?.powered() {
         return Ok(Answer::Broken(format!("{} is off", metric.on)));
     }
     let request = Request::get("/metrics")
         .body(Full::default())
         .map_err(|e| ClusterError::caused("ask for metrics", e))?;
-    access.ask(from, SocketAddr::new(address, port), speech, request, READ).await
+    access.ask(from, at, speech, request, READ).await
 }
 
 /// How much a number has grown. One that falls has begun anew at zero.

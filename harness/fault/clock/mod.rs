@@ -13,7 +13,6 @@
 
 mod vdso;
 
-use std::net::SocketAddr;
 use std::time::{Duration, SystemTime};
 
 use futures::future::BoxFuture;
@@ -22,9 +21,9 @@ use serde::{Deserialize, Serialize};
 use super::process::{ProcessId, alive, checked, running, until};
 use super::serving::{self, LOOK};
 use super::{Issued, Primitive, Proof, all, each, nodes, record, recorded};
-use crate::cluster::client::{APISERVER_PORT, Access, Answer, Speech, Vantage};
+use crate::cluster::client::{Access, Answer};
 use crate::cluster::{ClusterError, Command, Node};
-use crate::scenario::{ClockShift, Component, NodeRef, Program, Shift};
+use crate::scenario::{ClockShift, NodeRef, Shift};
 use vdso::Function;
 
 /// Until a process is out of the code that is changed, and tells the other time.
@@ -107,29 +106,6 @@ async fn write(before: &Before, code: &[u8], access: &Access) -> Result<(), Clus
     checked(&**access.node(before.on)?, write, what).await.map(drop)
 }
 
-/// Where a program tells the time over HTTP with kubeadm's defaults, to whom and how; containerd
-/// does so nowhere.
-fn teller(
-    program: Program,
-    on: NodeRef,
-    access: &Access,
-) -> Result<Option<(Vantage, SocketAddr, Speech)>, ClusterError> {
-    let (port, speech) = match program {
-        Program::Component(Component::KubeApiserver) => {
-            let at = SocketAddr::new(access.node(on)?.address(), APISERVER_PORT);
-            return Ok(Some((Vantage::Beside, at, Speech::Verified)));
-        }
-        // Its metrics: the port of clients wants a certificate of another CA.
-        Program::Component(Component::Etcd) => (2381, Speech::Plain),
-        Program::Component(Component::KubeControllerManager) => (10257, Speech::SelfSigned),
-        Program::Component(Component::KubeScheduler) => (10259, Speech::SelfSigned),
-        Program::Kubelet => (serving::KUBELET_PORT, Speech::SelfSigned),
-        Program::KubeProxy => (10256, Speech::Plain),
-        Program::Containerd => return Ok(None),
-    };
-    Ok(Some((Vantage::Node(on), ([127, 0, 0, 1], port).into(), speech)))
-}
-
 #[expect(clippy::disallowed_methods, reason = "a server tells the time of day")]
 fn now() -> SystemTime {
     SystemTime::now()
@@ -141,10 +117,6 @@ fn compare(date: SystemTime, now: SystemTime, by: Shift) -> Result<String, Strin
         Ok(behind) => Shift::Behind(behind),
         Err(ahead) => Shift::Ahead(ahead.duration()),
     };
-    let in_words = |shift| match shift {
-        Shift::Ahead(by) => format!("{} ahead", whole(by)),
-        Shift::Behind(by) => format!("{} behind", whole(by)),
-    };
     let near = match (told, by) {
         (Shift::Ahead(told), Shift::Ahead(by)) | (Shift::Behind(told), Shift::Behind(by)) => {
             told.abs_diff(by) <= TOLERANCE
@@ -152,6 +124,13 @@ fn compare(date: SystemTime, now: SystemTime, by: Shift) -> Result<String, Strin
         _ => false,
     };
     if near { Ok(in_words(told)) } else { Err(in_words(told)) }
+}
+
+fn in_words(shift: Shift) -> String {
+    match shift {
+        Shift::Ahead(by) => format!("{} ahead", whole(by)),
+        Shift::Behind(by) => format!("{} behind", whole(by)),
+    }
 }
 
 /// In whole seconds, the largest unit a day: `400d 2h`.
@@ -203,7 +182,8 @@ impl ClockShift {
             return Ok(Err(format!("process {pid} of {what} on {on} has the time of its node")));
         }
         let mut evidence = vec![format!("process {pid} of {what} on {on} is told another time")];
-        if let Some((from, at, speech)) = teller(self.component, on, access)? {
+        // Whoever serves metrics tells the time with every answer.
+        if let Some((from, at, speech)) = access.metrics_of(self.component, on)? {
             let said = match access.date(from, at, speech, LOOK).await? {
                 Ok(date) => compare(date, now(), self.by),
                 Err(Answer::Status { code, .. }) => Err(format!("{code}")),
@@ -237,12 +217,8 @@ impl ClockShift {
 
 impl Primitive for ClockShift {
     fn does(&self) -> String {
-        let (by, which) = match self.by {
-            Shift::Ahead(by) => (by, "ahead"),
-            Shift::Behind(by) => (by, "behind"),
-        };
         let (what, on) = (self.component.name(), nodes(&self.on));
-        format!("set the clock of {what} on {on} {} {which}", whole(by))
+        format!("set the clock of {what} on {on} {}", in_words(self.by))
     }
 
     fn limit(&self) -> Duration {
