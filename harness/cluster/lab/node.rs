@@ -162,10 +162,6 @@ impl LabNode {
             Signal::Term => libc::SIGTERM,
         };
         machine.link.signal(&killed.program, signal);
-        tokio::spawn(async move {
-            killed.program.wait().await;
-            machine.restart(service, &killed).await;
-        });
         Ok(())
     }
 
@@ -255,21 +251,19 @@ impl Running {
         let (machine, watched) = (Arc::clone(self), Arc::clone(&supervised));
         tokio::spawn(async move {
             let code = watched.program.wait().await;
-            let ending = machine.ending.load(Ordering::SeqCst);
-            // What dies with its machine is not reported by itself.
-            if watched.asked.load(Ordering::SeqCst)
-                || ending
-                || machine.link.closed().is_cancelled()
-            {
+            // What dies with its machine is neither reported by itself nor started again.
+            if machine.ending.load(Ordering::SeqCst) || machine.link.closed().is_cancelled() {
                 return;
             }
-            // Nobody may be listening.
-            let _ = machine.deaths.send(DiedUnasked {
-                process: format!("{name} on {}", machine.name),
-                status: status(code),
-                log: last_lines(&log),
-                restarts: true,
-            });
+            if !watched.asked.load(Ordering::SeqCst) {
+                // Nobody may be listening.
+                let _ = machine.deaths.send(DiedUnasked {
+                    process: format!("{name} on {}", machine.name),
+                    status: status(code),
+                    log: last_lines(&log),
+                    restarts: true,
+                });
+            }
             machine.restart(service, &watched).await;
         });
         Ok(supervised)
@@ -292,7 +286,8 @@ impl Running {
         Err(ClusterError::new(format!("containerd on {} does not serve: {lines}", self.name)))
     }
 
-    /// Starts a program again that has ended, unless somebody else does or the machine is gone.
+    /// Starts a program again that has ended, unless it was stopped, somebody else has started it or the
+    /// machine is gone.
     fn restart<'a>(
         self: &'a Arc<Self>,
         service: Service,
