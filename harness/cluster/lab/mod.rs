@@ -266,7 +266,7 @@ impl Lab {
     }
 
     /// Links the binaries that nodes run beside their packages into one folder.
-    fn make_binaries(&self) -> Result<(), ClusterError> {
+    pub(super) fn make_binaries(&self) -> Result<(), ClusterError> {
         let folder = self.folder.join("bin");
         for binary in
             [Binary::Kubelet, Binary::Kubeadm, Binary::Kubectl, Binary::Etcdctl, Binary::Crictl]

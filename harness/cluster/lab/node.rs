@@ -276,14 +276,16 @@ impl Running {
     async fn await_containerd(&self) -> Result<(), ClusterError> {
         let script = "for i in $(seq 400); do [ -S /run/containerd/containerd.sock ] && \
                       crictl --runtime-endpoint unix:///run/containerd/containerd.sock \
-                      --timeout 5s version >/dev/null 2>&1 && exit 0; sleep 0.02; done; exit 1";
+                      --timeout 5s version >/dev/null 2>/tmp/cri && exit 0; sleep 0.02; done; \
+                      cat /tmp/cri; exit 1";
         let command = Command::script(script, [""; 0]).timeout(Duration::from_secs(60));
         let output = self.link.run(command).await?;
         if output.code == 0 {
             return Ok(());
         }
+        let (name, said) = (&self.name, output.text());
         let lines = last_lines(&log_of(&self.logs, Service::Containerd)).join("\n");
-        Err(ClusterError::new(format!("containerd on {} does not serve: {lines}", self.name)))
+        Err(ClusterError::new(format!("containerd on {name} does not serve: {said}\n{lines}")))
     }
 
     /// Starts a program again that has ended, unless it was stopped, somebody else has started it or the

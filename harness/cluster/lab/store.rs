@@ -83,6 +83,7 @@ async fn fill(
     progress: &Progress,
 ) -> Result<(), ClusterError> {
     let lab = Lab::prepare(assets, options, progress).await?;
+    lab.make_binaries()?;
     let machine = Machine::builder();
     lab.make_node_folders(&machine, None)?;
     let (deaths, _) = broadcast::channel(1);
