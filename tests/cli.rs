@@ -86,6 +86,28 @@ fn skips_show_their_reason_count_once_and_can_be_denied() {
 }
 
 #[test]
+fn a_reader_that_has_seen_enough_is_no_failure() {
+    let folder = folder();
+    for arguments in [
+        &["list"][..],
+        &["schema"],
+        &["explain", "on"],
+        &["explain", "stopped-apiserver"],
+        &["validate", "stopped-apiserver"],
+        &["completion", "bash"],
+        &["new", "mine"],
+    ] {
+        let (reader, writer) = std::io::pipe().unwrap();
+        drop(reader);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_outage"));
+        command.args(arguments).current_dir(folder.path()).stdout(writer);
+        let output = command.output().unwrap();
+        let err = String::from_utf8_lossy(&output.stderr);
+        assert_eq!((output.status.code(), &*err), (Some(0), ""), "{arguments:?}");
+    }
+}
+
+#[test]
 fn a_report_of_nothing_is_bad_usage() {
     let folder = folder();
     let (code, _, err) = outage(folder.path(), &["report"], None);
@@ -104,7 +126,7 @@ fn a_scenario_goes_before_a_field_in_what_is_explained() {
     assert!(out.starts_with("spec.steps.inject.fault.traffic: a map\n"), "{out}");
     let (code, out, _) = explain("on");
     assert_eq!(code, 0);
-    assert!(out.contains("\n  spec.steps.inject.fault.stop.on\n      On which masters"), "{out}");
+    assert!(out.contains("\n  spec.steps.inject.fault.stop.on\n      On which nodes"), "{out}");
     // A file that is there is a scenario, whatever its name.
     std::fs::rename(folder.path().join("old.yaml"), folder.path().join("spec.cluster")).unwrap();
     assert!(explain("spec.cluster").1.starts_with("old: "));

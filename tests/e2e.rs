@@ -1,5 +1,6 @@
 //! Every variant of every built-in scenario on labs as a test case of its own, named
-//! `lab::scenario::variant`, and of some on kind; and that a verdict can't be had for nothing.
+//! `lab::scenario::variant`, and of some on kind; every fault and every probe in a minimal scenario
+//! (`tests/examples`); and that a verdict can't be had for nothing.
 //!
 //! `cargo test --features e2e --test e2e -- lease` runs those whose name contains `lease`.
 //! `OUTAGE_KUBERNETES` chooses another version than the default. What a version skips is shown as
@@ -78,7 +79,9 @@ fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Argument
     }
     let kubernetes = kubernetes().expect("OUTAGE_KUBERNETES is a version");
     let (mut skips, mut all) = (Vec::new(), Vec::new());
-    for chosen in BUILTIN.iter().map(chosen).filter(|chosen| wanted(&chosen.scenario.name)) {
+    let examples = if provider == Provider::Lab { examples() } else { vec![] };
+    let builtin = BUILTIN.iter().map(chosen).filter(|chosen| wanted(&chosen.scenario.name));
+    for chosen in builtin.chain(examples) {
         match skipped(&chosen.scenario, kubernetes) {
             Some(reason) => {
                 let name = format!("{prefix}::{}", chosen.scenario.name);
@@ -203,6 +206,22 @@ fn chosen(builtin: &Builtin) -> Chosen {
     Chosen { scenario, file, text, sha256: String::new(), variants: vec![] }
 }
 
+/// The minimal scenarios in `tests/examples`: one a fault, and each probe in one of them.
+fn examples() -> Vec<Chosen> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/examples");
+    let mut paths: Vec<_> = std::fs::read_dir(&folder)
+        .expect("the folder of examples")
+        .map(|entry| entry.expect("an example").path())
+        .collect();
+    paths.sort();
+    let read = |path: std::path::PathBuf| {
+        let (file, text) = (path.display().to_string(), std::fs::read(&path).expect("a file"));
+        let scenario = load(&file, &text).expect("an example is a scenario");
+        Chosen { scenario, file, text: text.into(), sha256: String::new(), variants: vec![] }
+    };
+    paths.into_iter().map(read).collect()
+}
+
 /// The names of a variant's detection expectations: those that must fail without their fault, and
 /// those that hold `throughout` and may hold without it, too.
 fn detection(
@@ -211,7 +230,7 @@ fn detection(
     kubernetes: KubernetesVersion,
 ) -> [BTreeSet<String>; 2] {
     let name = &chosen.scenario.variants[variant];
-    let plan = Plan::new(&chosen.scenario, name, numbers(kubernetes)).expect("a plan");
+    let plan = Plan::new(&chosen.scenario, name, numbers(kubernetes), 0).expect("a plan");
     let mut names = [BTreeSet::new(), BTreeSet::new()];
     for planned in plan.expectations.into_iter().filter(|planned| planned.phase == Phase::Detect) {
         let throughout = matches!(planned.timing, Timing::Throughout { .. });
@@ -272,6 +291,7 @@ async fn run(provider: Provider, chosen: Vec<Chosen>, omit: Omit) -> Result<Vec<
         program: env!("CARGO_BIN_EXE_outage").into(),
         folder: folder.path().to_owned(),
         past: Past::default(),
+        ask: None,
         omit,
     };
     let (sender, mut receiver) = tokio::sync::mpsc::unbounded_channel::<Event>();

@@ -62,9 +62,9 @@ fn case(steps: bool) -> Case {
         kernel: String::new(),
         seed: 1,
     };
-    let plan = Plan::new(&scenario, "default", [1, 34, 4]).unwrap();
+    let plan = Plan::new(&scenario, "default", [1, 34, 4], 0).unwrap();
     let (keep, omit) = (Box::new(|_| false), Omit::Nothing);
-    Case { index: 3, info, plan, chooser: None, began: Instant::now(), keep, omit }
+    Case { index: 3, info, plan, chooser: None, began: Instant::now(), keep, ask: None, omit }
 }
 
 /// A master with an etcd, in whose place scripts are answered.

@@ -13,6 +13,8 @@ use outage::scenario::{
 use proptest::prelude::*;
 use scenario_support::{SMALL, broken, said};
 
+#[path = "scenario/actions.rs"]
+mod actions;
 #[path = "scenario/examples.rs"]
 mod examples;
 #[path = "scenario/files.rs"]
@@ -351,6 +353,7 @@ fn faults() {
         "kill: {component: etcd, on: {every: workers}, signal: SIGKILL}",
         "kill: {component: etcd, on: [{master: 1}, {worker: 1}], signal: SIGSTOP}",
         "kill: {component: kubelets, on: {worker: 2}}",
+        "stop: {component: kube-proxy, on: {worker: 1}, signal: SIGKILL}",
         "pause: {component: containerd, on: [{worker: 1}, {worker: 1}]}",
         "pause: {component: etcd, on: []}",
         "clock: {component: kubelet, on: {worker: 1}, by: {ahead: 9s}}",
@@ -367,6 +370,7 @@ fn faults() {
         "traffic: {from: {component: {name: etcd, on: {master: 1}}}, to: {service: web}, do: drop}",
         "traffic: {from: {pod: {namespace: Web, labels: {}}}, to: {pod: {labels: [a]}}, do: drop}",
         "traffic: {from: worker, to: {every: nodes}, do: drop, oneWay: yes please}",
+        "traffic: {from: loadBalancer, to: {master: 1}, do: drop}",
         "traffic: {from: {worker: 1}, to: {every: masters}, do: drop, ports: [0, 65536, x], protocol: sctp}",
     ];
     let mut out = String::new();
@@ -398,20 +402,6 @@ fn variants() {
     );
     let _ = writeln!(out, "# detect only [old]\n{}", said(broken(&[variants, detect])));
     insta::assert_snapshot!(out);
-}
-
-#[test]
-fn actions() {
-    let again = "  - inject:\n      name: stopped\n      fault:\n        stop: {component: etcd, on: {master: 3}, signal: SIGKILL}\n  - detect:";
-    insta::assert_snapshot!(each(&[
-        &[("actions: [stopped]", "actions: [stoped]")],
-        &[("actions: [stopped]", "actions: [other]")],
-        &[("actions: [stopped]", "actions: [stopped, stopped]")],
-        &[("  - detect:", again)],
-        &[("  - inject:", "  - remedy:")],
-        &[("  - detect:", "  - recover:")],
-        &[("    - name: it refuses", "    - {}\n    - name: it refuses")],
-    ]));
 }
 
 #[test]

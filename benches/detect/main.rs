@@ -198,7 +198,7 @@ impl Bench {
             Some(held) => held,
             None => self.cluster().await?,
         };
-        let plan = Plan::new(&self.scenario, fault, numbers(self.kubernetes))?;
+        let plan = Plan::new(&self.scenario, fault, numbers(self.kubernetes), 0)?;
         let mut watchers = Vec::new();
         for (id, planned) in plan.expectations.iter().enumerate() {
             if let Some((way, look)) = observed(&planned.name) {
@@ -213,6 +213,7 @@ impl Bench {
             chooser: None,
             began: began.0,
             keep: Box::new(|so_far| so_far == Verdict::Pass),
+            ask: None,
             omit: Omit::Nothing,
         };
         // The observers are in this lab and no other.

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::Subcommand;
 
-use super::{Failure, fetch, fetch_kind};
+use super::{Failure, fetch, fetch_kind, print};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, EntryState, KubernetesVersion, Prune, Wanted};
 
 #[derive(Debug, Subcommand)]
@@ -53,9 +53,11 @@ impl AssetsCommand {
                         EntryState::Unfinished => "unfinished".into(),
                     };
                     let megabytes = entry.size >> 20;
-                    println!("{:<14} {:<48} {megabytes:>6} MB  {state}", entry.kind, entry.key);
+                    let (kind, key) = (&entry.kind, &entry.key);
+                    print(format_args!("{kind:<14} {key:<48} {megabytes:>6} MB  {state}\n"))?;
                     for file in &entry.provenance {
-                        println!("    {:<44} {:<22} {}", file.name, file.version, file.origin);
+                        let (name, version) = (&file.name, &file.version);
+                        print(format_args!("    {name:<44} {version:<22} {}\n", file.origin))?;
                     }
                 }
             }
@@ -66,20 +68,21 @@ impl AssetsCommand {
                 }
             }
             Self::Path { name, .. } if name == "kind" => {
-                println!("{}", fetch_kind().await?.command()?.display());
+                let command = fetch_kind().await?.command()?.display().to_string();
+                print(command + "\n")?;
             }
             Self::Path { name, kubernetes } => {
                 let metrics_server = name.contains("metrics-server");
                 let assets = fetch(&Wanted { kubernetes, metrics_server }).await?;
                 match assets.path(&name) {
-                    Some(path) => println!("{}", path.display()),
+                    Some(path) => print(format_args!("{}\n", path.display()))?,
                     None => return Err(Failure::usage(format!("there is no asset `{name}`"))),
                 }
             }
             Self::Prune { all } => {
                 let which = if all { Prune::All } else { Prune::UnusedFor(MONTH) };
                 for entry in Cache::from_env()?.prune(which)? {
-                    println!("removed {} {}", entry.kind, entry.key);
+                    print(format_args!("removed {} {}\n", entry.kind, entry.key))?;
                 }
             }
         }

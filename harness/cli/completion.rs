@@ -6,6 +6,7 @@ use clap::builder::PossibleValuesParser;
 use clap::{Args, Command};
 use clap_complete::{Shell, generate};
 
+use super::{Failure, print};
 use crate::scenario::BUILTIN;
 
 /// Prints what makes a shell complete commands, options and files.
@@ -24,7 +25,7 @@ const NAMED: [(&str, &str); 3] =
     [("run", "scenarios"), ("validate", "scenarios"), ("explain", "what")];
 
 impl Completion {
-    pub(super) fn run(self, mut command: Command) -> ExitCode {
+    pub(super) fn run(self, mut command: Command) -> Result<ExitCode, Failure> {
         // Bash goes on to files where none of the words fits; zsh would offer the words alone.
         if self.shell == Shell::Bash {
             for (subcommand, argument) in NAMED {
@@ -36,7 +37,7 @@ impl Completion {
         }
         let mut script = vec![];
         generate(self.shell, &mut command, "outage", &mut script);
-        print!("{}", String::from_utf8_lossy(&script));
-        ExitCode::SUCCESS
+        print(String::from_utf8_lossy(&script))?;
+        Ok(ExitCode::SUCCESS)
     }
 }

@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode, Stdio};
 use clap::Args;
 
 use super::up::provider;
-use super::{Failure, program};
+use super::{Failure, print, program};
 use crate::assets::Cache;
 use crate::cluster::client::words;
 use crate::cluster::{Provider, lab};
@@ -42,11 +42,11 @@ pub(super) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
     let settings: Vec<Sysctl> = lacks.iter().flat_map(|lack| &lack.settings).copied().collect();
     if doctor.mend && !settings.is_empty() {
         for setting in settings {
-            println!("{}", setting.set()?);
+            print(format_args!("{}\n", setting.set()?))?;
         }
         lacks = look(doctor.provider).await?;
     } else if !settings.is_empty() {
-        println!("`outage doctor --mend`, as root, changes these settings until the next boot");
+        print("`outage doctor --mend`, as root, changes these settings until the next boot\n")?;
     }
     Ok(if lacks.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
@@ -64,9 +64,9 @@ async fn look(provider: Provider) -> Result<Vec<Lack>, Failure> {
     let mut lacks = Vec::new();
     for check in checks {
         match check {
-            Ok(text) => println!("ok       {text}"),
+            Ok(text) => print(format_args!("ok       {text}\n"))?,
             Err(lack) => {
-                println!("MISSING  {}", lack.text.replace('\n', NEXT));
+                print(format_args!("MISSING  {}\n", lack.text.replace('\n', NEXT)))?;
                 lacks.push(lack);
             }
         }

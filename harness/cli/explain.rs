@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::Failure;
 use super::files::{narrow, read};
+use super::{Failure, print};
 use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion};
 use crate::run::{explain, numbers};
 use crate::scenario::{builtin, reference};
@@ -47,7 +47,7 @@ impl Explain {
         narrow(&mut all, &self.variant)?;
         for chosen in &all {
             let version = numbers(self.kubernetes);
-            print!("{}", explain(&chosen.scenario, &chosen.variants, version)?);
+            print(explain(&chosen.scenario, &chosen.variants, version)?)?;
         }
         Ok(ExitCode::SUCCESS)
     }
@@ -68,11 +68,11 @@ impl Explain {
             return Err(Failure::usage(format!("`{}` is a field: it has no variants", self.what)));
         }
         match found.as_slice() {
-            [one] => print!("{one}"),
+            [one] => print(one)?,
             several => {
-                println!("{} is the name of several fields:", self.what);
+                print(format_args!("{} is the name of several fields:\n", self.what))?;
                 for found in several {
-                    println!("  {}\n      {}", found.paths[0], found.field.about);
+                    print(format_args!("  {}\n      {}\n", found.paths[0], found.field.about))?;
                 }
             }
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use sha2::{Digest, Sha256};
 
-use super::{Failure, USAGE};
+use super::{Failure, USAGE, print};
 use crate::event::Event;
 use crate::report;
 use crate::run::Chosen;
@@ -110,6 +110,5 @@ pub(super) fn tell(events: &[Event], folder: &Path) -> Result<(), Failure> {
         let path = folder.join(report::timeline_name(index));
         std::fs::write(path, report::timeline(events, index))?;
     }
-    print!("{}", report::text(events, Some(folder), report::colours(&std::io::stdout())));
-    Ok(())
+    print(report::text(events, Some(folder), report::colours(&std::io::stdout())))
 }

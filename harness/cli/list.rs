@@ -2,19 +2,20 @@
 
 use std::process::ExitCode;
 
+use super::{Failure, print};
 use crate::scenario::{BUILTIN, load};
 
-pub(super) fn run() -> ExitCode {
+pub(super) fn run() -> Result<ExitCode, Failure> {
     for builtin in BUILTIN {
         match load(builtin.path, builtin.text.as_bytes()) {
             Ok(scenario) => {
-                println!("{}\n    {}", scenario.name, scenario.title);
+                print(format_args!("{}\n    {}\n", scenario.name, scenario.title))?;
                 for variant in &scenario.variants {
-                    println!("    - {variant}");
+                    print(format_args!("    - {variant}\n"))?;
                 }
             }
             Err(error) => eprint!("{}", error.plain()),
         }
     }
-    ExitCode::SUCCESS
+    Ok(ExitCode::SUCCESS)
 }

@@ -13,9 +13,12 @@ mod report;
 mod run;
 mod schema;
 mod shell;
+mod step;
 mod up;
 mod validate;
 
+use std::fmt::Display;
+use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -93,13 +96,13 @@ pub fn main() -> ExitCode {
     let result = match arguments.command {
         // Entering namespaces needs a process with one thread.
         Subcommands::Shell(shell) => shell.run(),
-        Subcommands::Validate(validate) => Ok(validate.run()),
+        Subcommands::Validate(validate) => validate.run(),
         Subcommands::Explain(explain) => explain.run(),
         Subcommands::Report(report) => report.run(),
         Subcommands::New(new) => new.run(),
-        Subcommands::Schema => Ok(schema::run()),
-        Subcommands::Completion(completion) => Ok(completion.run(Arguments::command())),
-        Subcommands::List => Ok(list::run()),
+        Subcommands::Schema => schema::run(),
+        Subcommands::Completion(completion) => completion.run(Arguments::command()),
+        Subcommands::List => list::run(),
         Subcommands::Run(run) => block_on(run.run()),
         Subcommands::Doctor(doctor) => block_on(doctor::run(doctor)),
         Subcommands::Reap => block_on(reap::run()),
@@ -128,9 +131,18 @@ impl Failure {
     }
 }
 
-impl<E: std::error::Error> From<E> for Failure {
+impl<E: std::error::Error + 'static> From<E> for Failure {
     fn from(error: E) -> Self {
         Self { message: words(&error), code: 1 }
+    }
+}
+
+/// Writes to standard output. Who closed it has seen enough: that is no failure.
+fn print(text: impl Display) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match write!(out, "{text}").and_then(|()| out.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
     }
 }
 

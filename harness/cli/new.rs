@@ -7,7 +7,7 @@ use std::process::ExitCode;
 
 use clap::{Args, ValueHint};
 
-use super::Failure;
+use super::{Failure, print};
 use crate::scenario;
 
 /// Writes a scenario to start from: it can be run as it is, and its comments say what to change.
@@ -49,10 +49,11 @@ impl New {
         // Without a folder it would be taken for a built-in scenario's name.
         let shown = if shown.contains('/') { shown } else { format!("./{shown}") };
         let file = quoted(&shown);
-        println!("wrote {shown}; what you can do with it:");
-        println!("  outage validate {file}    shows every mistake");
-        println!("  outage explain {file}    tells it step by step");
-        println!("  outage run {file}    runs it on a new cluster");
+        print(format_args!(
+            "wrote {shown}; what you can do with it:\n  outage validate {file}    shows every \
+             mistake\n  outage explain {file}    tells it step by step\n  outage run {file}    runs \
+             it on a new cluster\n"
+        ))?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Subcommand;
 
-use super::{Failure, program};
+use super::{Failure, print, program};
 use crate::assets::{
     Cache, DEFAULT_KUBERNETES, Fetcher, KubernetesVersion, Progress, Sources, progress,
 };
@@ -40,7 +40,7 @@ impl NodeImageCommand {
         drop(progress);
         // It ends by itself, as nothing can report progress any more.
         let _ = shown.await;
-        println!("{}", built?.node);
+        print(format_args!("{}\n", built?.node))?;
         Ok(ExitCode::SUCCESS)
     }
 }

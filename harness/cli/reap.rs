@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::Failure;
+use super::{Failure, print};
 use crate::cluster::Provider;
 
 /// Removes the clusters whose run is gone, of every provider.
@@ -10,12 +10,12 @@ pub(super) async fn run() -> Result<ExitCode, Failure> {
     let mut any = false;
     for provider in Provider::ALL {
         for name in provider.sweep().await? {
-            println!("removed: {} {name}", provider.name());
+            print(format_args!("removed: {} {name}\n", provider.name()))?;
             any = true;
         }
     }
     if !any {
-        println!("nothing was left behind");
+        print("nothing was left behind\n")?;
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -5,8 +5,8 @@ use std::process::ExitCode;
 
 use clap::Args;
 
-use super::Failure;
 use super::files::{ReportFile, tell};
+use super::{Failure, print};
 use crate::assets::Cache;
 use crate::report;
 use crate::run::{latest_folder, read_events};
@@ -46,7 +46,7 @@ impl Report {
         }
         for (number, (events, folder)) in runs.iter().zip(&folders).enumerate() {
             if number > 0 {
-                println!();
+                print("\n")?;
             }
             tell(events, folder)?;
         }

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{ReportFile, narrow, read, tell};
-use super::{Failure, program, supply, up};
+use super::{Failure, print, program, step, supply, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::cluster::client::words;
 use crate::cluster::{Cluster, Provider};
@@ -57,6 +57,7 @@ Examples:
   outage run stopped-apiserver --provider lab,kind   what both make of it, side by side
   outage up --provider kind     and in another terminal, as often as you like, without its start:
   outage run ./my-incident.yaml --provider kind --reuse outage-1a2b3c4d
+  outage run ./my-incident.yaml --step   stops before each change, with a shell in the cluster
   outage run ./my-incident.yaml --kubernetes 1.28.2 --report junit=report.xml";
 
 /// Runs scenarios on clusters that are made for them, and says what came of them.
@@ -110,6 +111,10 @@ pub(super) struct Run {
     /// Runs on this cluster, which `outage up` or `outage run --keep` holds in another terminal
     #[arg(long, value_name = "NAME", conflicts_with_all = ["jobs", "fresh", "keep"])]
     reuse: Option<String>,
+    /// Asks before each change of the cluster: go on, a shell in it, skip, revert. What is expected of a
+    /// change comes with it, as its times count from there
+    #[arg(long, conflicts_with_all = ["jobs", "quiet", "repeat", "until_fail"])]
+    step: bool,
     /// Only the final table
     #[arg(long)]
     quiet: bool,
@@ -154,13 +159,13 @@ impl Run {
         tell(&events, &folder)?;
         self.report.iter().try_for_each(|file| file.write(std::slice::from_ref(&events)))?;
         if left > 0 {
-            println!("not begun: {left}");
+            print(&format!("not begun: {left}\n"))?;
         }
         let code = report::exit_code(&events, self.denies_skips());
         if code == 0 && kept.is_none() {
             remove_logs(&folder)?;
         }
-        println!("run: {}", folder.display());
+        print(&format!("run: {}\n", folder.display()))?;
         if let Some(cluster) = kept {
             up::hold(&*cluster).await?;
         }
@@ -186,9 +191,10 @@ impl Run {
         } else {
             None
         };
-        let quiet = self.quiet;
+        let (quiet, lines) = (self.quiet, self.step);
         let shown = tokio::spawn(async move {
-            let mut live = Live::new(quiet);
+            // Questions stand between lines; a view that is redrawn in place would write over them.
+            let mut live = if lines { Live::lines(std::io::stderr()) } else { Live::new(quiet) };
             let mut events: Vec<Event> = Vec::new();
             while let Some(event) = receiver.recv().await {
                 live.event(&event);
@@ -233,6 +239,7 @@ impl Run {
             program: program()?,
             folder: folder.to_owned(),
             past,
+            ask: self.step.then(step::ask),
             omit: Omit::Nothing,
         })
     }

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use super::{Failure, print};
 use crate::scenario::reference;
 
-pub(super) fn run() -> ExitCode {
-    print!("{}", reference::schema());
-    ExitCode::SUCCESS
+pub(super) fn run() -> Result<ExitCode, Failure> {
+    print(reference::schema())?;
+    Ok(ExitCode::SUCCESS)
 }

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::{Args, ValueHint};
 
 use super::files::read;
-use super::{Failure, USAGE};
+use super::{Failure, USAGE, print};
 
 /// Checks scenarios; nothing is run.
 #[derive(Debug, Args)]
@@ -19,12 +19,13 @@ pub(super) struct Validate {
 }
 
 impl Validate {
-    pub(super) fn run(self) -> ExitCode {
+    pub(super) fn run(self) -> Result<ExitCode, Failure> {
         let mut code = ExitCode::SUCCESS;
         for name in &self.scenarios {
             match read(name) {
                 Ok(chosen) => {
-                    println!("{name}: ok, {}", chosen.scenario.variants.join(", "));
+                    let variants = chosen.scenario.variants.join(", ");
+                    print(format_args!("{name}: ok, {variants}\n"))?;
                 }
                 Err(Failure { message, .. }) => {
                     eprintln!("{}", message.trim_end());
@@ -32,6 +33,6 @@ impl Validate {
                 }
             }
         }
-        code
+        Ok(code)
     }
 }

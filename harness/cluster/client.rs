@@ -6,6 +6,8 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 use http::{Request, Response, Uri};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
@@ -13,6 +15,7 @@ use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
+use kube::error::DiscoveryError;
 use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -42,7 +45,7 @@ pub enum Vantage {
 }
 
 /// How a server is spoken to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub enum Speech {
     /// By TLS, its certificate verified against the cluster's CA for the address that is asked, or
     /// for its host's name.
@@ -52,8 +55,21 @@ pub enum Speech {
     /// By TLS, its certificate not verified: components without a certificate of the cluster's CA
     /// sign their own. Only for a node's own loopback, where nobody else can answer.
     SelfSigned,
+    /// By TLS as somebody else, see [`Access::speech`].
+    Own(Arc<rustls::ClientConfig>),
     /// Without TLS.
     Plain,
+}
+
+/// Who asks, by TLS.
+#[derive(Debug, Clone, Copy)]
+pub enum Identity<'a> {
+    /// The cluster's administrator.
+    Administrator,
+    /// Whoever a certificate says, with its key, both as PEM.
+    Certificate(&'a str, &'a str),
+    /// Nobody.
+    Nobody,
 }
 
 /// What came of one request.
@@ -196,6 +212,28 @@ impl Access {
         Ok(Some((Vantage::Node(on), ([127, 0, 0, 1], port).into(), speech)))
     }
 
+    /// How a server is spoken to by TLS as somebody, its certificate verified or not.
+    ///
+    /// # Errors
+    /// If the certificate and its key can't be used, or don't belong together.
+    pub fn speech(&self, identity: Identity<'_>, verify: bool) -> Result<Speech, ClusterError> {
+        match (identity, verify) {
+            (Identity::Administrator, true) => return Ok(Speech::Verified),
+            (Identity::Administrator, false) => return Ok(Speech::SelfSigned),
+            (Identity::Nobody, true) => return Ok(Speech::Unidentified),
+            _ => {}
+        }
+        let mut config = self.config.clone();
+        config.accept_invalid_certs = !verify;
+        config.auth_info = AuthInfo::default();
+        if let Identity::Certificate(certificate, key) = identity {
+            config.auth_info.client_certificate_data = Some(BASE64_STANDARD.encode(certificate));
+            config.auth_info.client_key_data = Some(BASE64_STANDARD.encode(key).into());
+        }
+        let unusable = |e| ClusterError::caused("the certificate of whoever asks", e);
+        Ok(Speech::Own(Arc::new(config.rustls_client_config().map_err(unusable)?)))
+    }
+
     /// Opens a TCP connection. Results as in [`super::Node::connect`].
     ///
     /// # Errors
@@ -295,6 +333,7 @@ impl Access {
                 Speech::Verified => &self.tls,
                 Speech::Unidentified => &self.unidentified,
                 Speech::SelfSigned => &self.trusting,
+                Speech::Own(ref own) => own,
             };
             let name = match self.cluster.host_name(to.ip()) {
                 None => ServerName::IpAddress(to.ip().into()),
@@ -345,7 +384,7 @@ async fn exchange<S>(stream: S, request: Request<Full<Bytes>>) -> Result<Respons
 where
     S: AsyncRead + AsyncWrite + Unpin + Send,
 {
-    let broken = |error: &dyn std::error::Error| Answer::Broken(words(error));
+    let broken = |error: &(dyn std::error::Error + 'static)| Answer::Broken(words(error));
     let (mut sender, connection) =
         match hyper::client::conn::http1::handshake(TokioIo::new(stream)).await {
             Ok(made) => made,
@@ -386,22 +425,50 @@ fn answer_of(error: &std::io::Error) -> Answer {
 }
 
 /// An error and its causes on one line, none of them twice.
-pub fn words(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        if !text.contains(&cause_text) {
+pub fn words(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut text = String::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let told = error.downcast_ref::<kube::Error>().and_then(told);
+        // What was told needs no causes.
+        next = if told.is_some() { None } else { error.source() };
+        let said = told.unwrap_or_else(|| error.to_string());
+        if text.is_empty() {
+            text = said;
+        } else if !text.contains(&said) {
             text.push_str(": ");
-            text.push_str(&cause_text);
+            text.push_str(&said);
         }
-        source = cause.source();
     }
     text
 }
 
+/// What the API answered, where the library's own rendering of it is made for its authors.
+fn told(error: &kube::Error) -> Option<String> {
+    match error {
+        kube::Error::Api(status) => {
+            let said = [&status.message, &status.reason].map(|text| text.trim());
+            let said = said.into_iter().find(|text| !text.is_empty()).unwrap_or("no reason given");
+            // An answer that is no status says it itself: `404 page not found`.
+            let code = status.code.to_string();
+            Some(if said.starts_with(&code) { said.to_owned() } else { format!("{said} ({code})") })
+        }
+        kube::Error::Discovery(DiscoveryError::MissingKind(kind)) => {
+            // GroupVersionKind { group: "apps", version: "v1", kind: "Deployment" }
+            let parts: Vec<&str> = kind.split('"').skip(1).step_by(2).collect();
+            let [group, version, kind] = parts[..] else { return None };
+            let group = if group.is_empty() { String::new() } else { format!("{group}/") };
+            Some(format!("the API has no kind {kind} in {group}{version}"))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use kube::api::GroupVersionKind;
+    use kube::core::Status;
+
     use super::*;
 
     #[test]
@@ -418,5 +485,28 @@ mod tests {
         assert_eq!(words(&inner), "outer: inner");
         let echo = ClusterError::caused("outer: inner", ClusterError::new("inner"));
         assert_eq!(words(&echo), "outer: inner");
+    }
+
+    #[test]
+    fn what_the_api_answers_is_said_as_the_api_says_it() {
+        let status = |message: &str, reason: &str, code| {
+            kube::Error::Api(Status::failure(message, reason).with_code(code).boxed())
+        };
+        let missing = |group: &str, kind: &str| {
+            let kind = GroupVersionKind::gvk(group, "v1", kind);
+            kube::Error::Discovery(DiscoveryError::MissingKind(format!("{kind:?}")))
+        };
+        for (error, wanted) in [
+            (status("services \"a\" not found", "NotFound", 404), "services \"a\" not found (404)"),
+            (status("404 page not found", "unparsed", 404), "404 page not found"),
+            (status("", "Forbidden", 403), "Forbidden (403)"),
+            (status("", "", 500), "no reason given (500)"),
+            (missing("", "Deployment"), "the API has no kind Deployment in v1"),
+            (missing("apps", "Pod"), "the API has no kind Pod in apps/v1"),
+        ] {
+            assert_eq!(words(&error), wanted);
+            let wanted = format!("read it: {wanted}");
+            assert_eq!(words(&ClusterError::caused("read it", error)), wanted);
+        }
     }
 }

@@ -7,6 +7,7 @@ mod agent;
 mod checked;
 pub mod client;
 mod files;
+pub(crate) mod holder;
 mod kind;
 pub mod lab;
 pub mod ledger;

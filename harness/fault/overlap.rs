@@ -62,7 +62,9 @@ mod tests {
 
     use super::*;
     use crate::scenario::NodeRef::Master;
-    use crate::scenario::{Component, FileChange, Make, Patch, PatchStrategy, SettingsChange};
+    use crate::scenario::{
+        Component, FileChange, Make, Patch, PatchStrategy, SettingsChange, Starts,
+    };
 
     #[test]
     fn a_file_is_hidden_by_another_change_of_it_on_a_node() {
@@ -99,7 +101,12 @@ mod tests {
         let set = |value: &str, on| {
             let flags = BTreeMap::from([("v".to_owned(), Some(value.to_owned()))]);
             let component = Component::Etcd;
-            Fault::Settings(SettingsChange { component, on: vec![on], flags, starts: true })
+            Fault::Settings(SettingsChange {
+                component,
+                on: vec![on],
+                flags,
+                starts: Starts::Ready,
+            })
         };
         assert!(hides(&set("2", Master(1)), &set("4", Master(1))));
         assert!(!hides(&set("4", Master(1)), &set("4", Master(1))));

@@ -162,43 +162,67 @@ pub(super) async fn beside(
     on: NodeRef,
     access: &Access,
 ) -> Result<Result<String, String>, ClusterError> {
-    let other = match program {
-        Program::Kubelet => Program::KubeProxy,
-        _ => Program::Kubelet,
-    };
-    answers(other, on, access).await
+    one_answers(others(program), on, access).await
 }
 
-/// Whether a program answers, as a control path: in words, or why not.
-pub(super) async fn answers(
-    other: Program,
+/// Programs beside this one that every node has, in the order in which they are asked: another fault
+/// may have stopped the kubelet.
+pub(super) fn others(program: Program) -> &'static [Program] {
+    match program {
+        Program::Kubelet => &[Program::KubeProxy],
+        Program::KubeProxy => &[Program::Kubelet],
+        _ => &[Program::Kubelet, Program::KubeProxy],
+    }
+}
+
+/// Whether one of several programs answers, as a control path: in words, or why the last does not.
+pub(super) async fn one_answers(
+    others: &[Program],
     on: NodeRef,
     access: &Access,
 ) -> Result<Result<String, String>, ClusterError> {
-    let what = other.name();
-    Ok(match ask(other, on, access).await? {
-        (at, Reply::Answers) => Ok(format!("{what} beside it answers at {at}")),
-        (at, reply) => Err(format!("{what} beside it, asked at {at}: {reply}")),
-    })
+    let mut last = format!("nothing else runs on {on}");
+    for other in others {
+        let what = other.name();
+        match ask(*other, on, access).await? {
+            (at, Reply::Answers) => return Ok(Ok(format!("{what} beside it answers at {at}"))),
+            (at, reply) => last = format!("{what} beside it, asked at {at}: {reply}"),
+        }
+    }
+    Ok(Err(last))
 }
 
 /// The control path of a fault that hits whole nodes: the kubelet of another still answers. Nothing
 /// if all are hit.
 pub(super) async fn elsewhere(hit: &[NodeRef], access: &Access) -> Result<Proof, ClusterError> {
-    let mut others = access.cluster().nodes().iter();
-    let Some(other) = others.find(|node| !hit.contains(&node.id()) && node.powered()) else {
-        return Ok(Ok(vec![]));
-    };
-    let (at, reply) = ask(Program::Kubelet, other.id(), access).await?;
-    Ok(match reply {
-        Reply::Answers => Ok(vec![format!("the kubelet of {} answers at {at}", other.id())]),
-        reply => Err(format!("the kubelet of {}, asked at {at}: {reply}", other.id())),
-    })
+    let nodes = access.cluster().nodes().iter();
+    let mut last = Ok(vec![]);
+    // Another fault may have stopped one.
+    for other in nodes.filter(|node| !hit.contains(&node.id()) && node.powered()) {
+        let (at, reply) = ask(Program::Kubelet, other.id(), access).await?;
+        let said = format!("the kubelet of {}", other.id());
+        if reply == Reply::Answers {
+            return Ok(Ok(vec![format!("{said} answers at {at}")]));
+        }
+        last = Err(format!("{said}, asked at {at}: {reply}"));
+    }
+    Ok(last)
 }
 
 /// What a master's apiserver says of its readiness.
 pub(super) async fn ready(on: NodeRef, access: &Access) -> Result<Answer, ClusterError> {
     access.get(Vantage::Beside, access.apiserver(on)?, "/readyz", LOOK).await
+}
+
+/// The checks that fail, as an apiserver lists them.
+/// <https://github.com/kubernetes/apiserver/blob/v0.34.4/pkg/server/healthz/healthz.go>
+fn failing(answer: &Answer) -> String {
+    let Answer::Status { body, .. } = answer else { return String::new() };
+    let checks = body.lines().filter_map(|line| line.strip_prefix("[-]")?.split(' ').next());
+    match checks.collect::<Vec<_>>().as_slice() {
+        [] => String::new(),
+        checks => format!(", failing: {}", checks.join(", ")),
+    }
 }
 
 /// Why a component that runs can't do its work yet. An apiserver says so itself.
@@ -212,7 +236,7 @@ pub(super) async fn unready(
     }
     Ok(match ready(on, access).await? {
         Answer::Status { code: 200, .. } => None,
-        other => Some(format!("/readyz of {on} is not 200 but: {other}")),
+        other => Some(format!("/readyz of {on} is not 200 but: {other}{}", failing(&other))),
     })
 }
 

@@ -1,6 +1,9 @@
 //! A component runs with changed flags: its static pod manifest is replaced on one node after
 //! another, and the next node's turn comes when the component is back on the one before.
 //!
+//! Or an apiserver runs with them and is not ready (`starts: unready`): it waits for something that
+//! never comes. Its kubelet ends it after minutes, and starts it again.
+//!
 //! Or it refuses them (`starts: false`): on each node it must then have ended by itself, and not run,
 //! before the next node's turn comes. The kubelet starts it again and again, after pauses that
 //! double.
@@ -18,7 +21,7 @@ use super::process::{running, until};
 use super::{Issued, Primitive, Proof, all, in_turn, manifest, record, recorded, runtime, serving};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Node};
-use crate::scenario::{NodeRef, SettingsChange};
+use crate::scenario::{NodeRef, SettingsChange, Starts};
 
 /// How long one node may take: the graceful end of the old process, the start of the new one.
 const RESTART: Duration = Duration::from_mins(2);
@@ -69,12 +72,24 @@ impl SettingsChange {
             if let Some(issued) = issued.take() {
                 issued();
             }
-            if self.starts {
-                self.place(before.on, &edited, access).await?;
-            } else {
-                manifest::replace(&**node, self.component, &edited).await?;
-                until(RESTART, || async { Ok(self.refuses(before, access).await?.err()) }).await?;
+            if self.starts == Starts::Ready {
+                let placed = self.place(before.on, &edited, access).await;
+                placed.map_err(|error| {
+                    let hint =
+                        "if that is the incident, write `starts: unready` or `starts: false`";
+                    ClusterError::caused(hint, error)
+                })?;
+                continue;
             }
+            manifest::replace(&**node, self.component, &edited).await?;
+            let different = || async {
+                let look = match self.starts {
+                    Starts::Not => self.refuses(before, access).await?,
+                    Starts::Ready | Starts::Unready => self.is_unready(before.on, access).await?,
+                };
+                Ok(look.err())
+            };
+            until(RESTART, different).await?;
         }
         Ok(())
     }
@@ -108,10 +123,10 @@ impl SettingsChange {
     async fn look(&self, before: &[Before], access: &Access) -> Result<Proof, ClusterError> {
         let mut parts = Vec::new();
         for before in before {
-            parts.push(if self.starts {
-                self.runs(before.on, &**access.node(before.on)?).await?
-            } else {
-                self.refuses(before, access).await?
+            parts.push(match self.starts {
+                Starts::Ready => self.runs(before.on, &**access.node(before.on)?).await?,
+                Starts::Unready => self.is_unready(before.on, access).await?,
+                Starts::Not => self.refuses(before, access).await?,
             });
         }
         Ok(all(parts))
@@ -128,6 +143,19 @@ impl SettingsChange {
             return Ok(Err(format!("{what} on {id} runs {difference}")));
         }
         Ok(Ok(vec![format!("{what} on {id} runs {}", words(&self.flags))]))
+    }
+
+    /// Whether the component runs with the flags, and is not ready.
+    async fn is_unready(&self, on: NodeRef, access: &Access) -> Result<Proof, ClusterError> {
+        let runs = self.runs(on, &**access.node(on)?).await?;
+        let Ok(mut evidence) = runs else { return Ok(runs) };
+        match serving::unready(self.component, on, access).await? {
+            Some(why) => {
+                evidence.push(why);
+                Ok(Ok(evidence))
+            }
+            None => Ok(Err(format!("{} on {on} is ready", self.component.name()))),
+        }
     }
 
     /// Whether the component was started with the flags, ended by itself, and does not run. An
@@ -194,7 +222,11 @@ fn words(flags: &BTreeMap<String, Option<String>>) -> String {
 impl Primitive for SettingsChange {
     fn does(&self) -> String {
         let nodes = self.on.iter().map(ToString::to_string).collect::<Vec<_>>().join(", then ");
-        let refuses = if self.starts { "" } else { ", which it refuses" };
+        let refuses = match self.starts {
+            Starts::Ready => "",
+            Starts::Unready => ", with which it is not ready",
+            Starts::Not => ", which it refuses",
+        };
         format!("run {} on {nodes} {}{refuses}", self.component.name(), words(&self.flags))
     }
 

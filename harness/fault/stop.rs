@@ -1,8 +1,8 @@
-//! A component's process dies by a signal and is held down until the revert, on several nodes at
-//! once if the author wants it.
+//! A program's process dies by a signal and is held down until the revert, on several nodes at once if
+//! the author wants it.
 //!
-//! The kubelet would restart it, and would send SIGTERM itself if its manifest went away. So, on
-//! the component's node: the kubelet is frozen (SIGSTOP), the manifest is moved out of the kubelet's
+//! The kubelet would restart a component, and would send SIGTERM itself if its manifest went away. So,
+//! on the component's node: the kubelet is frozen (SIGSTOP), the manifest is moved out of the kubelet's
 //! folder, the signal is sent, and only when the process is gone the kubelet goes on. It then finds
 //! neither process nor manifest, and cleans up what is left of the pod.
 //!
@@ -12,6 +12,17 @@
 //! clients. Here it gets 20 s, then SIGKILL: the kubelet's own grace is 30 s, but a kubelet that
 //! stands still for so long may be taken for dead (`--node-monitor-grace-period`, 40 s up to 1.31).
 //! The pod's mirror in the API is deleted while the component is held down.
+//!
+//! The kubelet itself and containerd are kept by the node's init, which is told to keep them no more
+//! as soon as SIGKILL was sent, before it would start them again. It stops a program by SIGTERM
+//! itself, so that is all for this signal: another would cut the graceful end short. What such a
+//! program has started goes on. A node that boots meanwhile starts the program, too, and the stop is
+//! lost.
+//!
+//! Several at once on one node: a component comes back by its kubelet, and a kubelet without its
+//! containerd ends at once. So a component can't be stopped where the kubelet or containerd is, nor
+//! the kubelet where containerd is: it could not be brought back first. The other way round they can,
+//! and then the last is to be brought back first, as at a run's end.
 
 use std::time::Duration;
 
@@ -22,14 +33,14 @@ use super::process::{alive, checked, pattern, running, until};
 use super::serving::{self, Reply};
 use super::{Issued, Primitive, Proof, all, each, manifest, nodes, record, recorded};
 use crate::cluster::client::Access;
-use crate::cluster::{ClusterError, Command};
+use crate::cluster::{ClusterError, Command, Service};
 use crate::scenario::{Component, NodeRef, Program, Signal, Stop};
 
-/// How long a process may take from SIGTERM to its end.
+/// How long a component's process may take from SIGTERM to its end.
 const GRACE: Duration = Duration::from_secs(20);
 
 /// From the signal to a port that refuses. The kernel takes a big process apart in milliseconds,
-/// on a busy machine in seconds.
+/// on a busy machine in seconds. An init that stops a program has a grace of its own.
 const DEATH: Duration = Duration::from_secs(30);
 
 /// The kubelet sees the manifest by inotify, at the latest when it lists its folder again
@@ -49,13 +60,25 @@ const RETURN: Duration = Duration::from_secs(90);
 /// <https://github.com/kubernetes/apiserver/blob/v0.34.4/pkg/endpoints/handlers/rest.go>
 const RETURN_OF_ETCD: Duration = Duration::from_secs(240);
 
+/// An init starts a program and waits until it says that it is up, up to a minute each; then it is to
+/// answer.
+const RETURN_OF_SERVICE: Duration = Duration::from_mins(2);
+
 /// What was before on one node.
 #[derive(Debug, Serialize, Deserialize)]
 struct Before {
     /// On which node.
     on: NodeRef,
-    /// Of the manifest, in hex, as `sha256sum` says it.
-    sha256: String,
+    /// Of a component's manifest, in hex, as `sha256sum` says it.
+    sha256: Option<String>,
+}
+
+/// Who would bring the process back.
+enum Keeper {
+    /// The kubelet, by the manifest of this component.
+    Kubelet(Component),
+    /// The node's init, as this service.
+    Init(Service),
 }
 
 /// Freezes the kubelet and takes the manifest ($1) away (to $2). A signal that was sent is not yet
@@ -112,45 +135,99 @@ pkill -CONT -f "$3" || { echo "no kubelet to wake" >&2; exit 1; }
 sha256sum <"$1" | cut -d ' ' -f 1
 "#;
 
+/// Where a component's manifest is, where it is held (on the same file system, out of the kubelet's
+/// sight), and the kubelet's pattern.
+fn places(component: Component) -> [String; 3] {
+    let held = format!("/etc/kubernetes/{}.yaml.outage-held", component.name());
+    [manifest::path(component), held, pattern("kubelet")]
+}
+
 impl Stop {
-    /// Where the manifest is, where it is held (on the same file system, out of the kubelet's
-    /// sight), and the kubelet's pattern.
-    fn places(&self) -> [String; 3] {
-        let held = format!("/etc/kubernetes/{}.yaml.outage-held", self.component.name());
-        [manifest::path(self.component), held, pattern("kubelet")]
+    fn keeper(&self) -> Result<Keeper, ClusterError> {
+        match self.component {
+            Program::Component(component) => Ok(Keeper::Kubelet(component)),
+            Program::Kubelet => Ok(Keeper::Init(Service::Kubelet)),
+            Program::Containerd => Ok(Keeper::Init(Service::Containerd)),
+            Program::KubeProxy => Err(ClusterError::new("kube-proxy can't be held down")),
+        }
     }
 
-    /// How long it may take from the manifest's return to the process.
+    /// What must run on the node to bring it back.
+    fn needs(&self) -> &'static [Program] {
+        match self.component {
+            Program::Component(_) | Program::KubeProxy => &[Program::Kubelet, Program::Containerd],
+            Program::Kubelet => &[Program::Containerd],
+            Program::Containerd => &[],
+        }
+    }
+
+    /// How long it may take from the manifest's return, or from the order to the init, to the process.
     fn returns_within(&self) -> Duration {
-        if self.component == Component::Etcd { RETURN_OF_ETCD } else { RETURN }
+        match self.component {
+            Program::Component(Component::Etcd) => RETURN_OF_ETCD,
+            Program::Component(_) => RETURN,
+            _ => RETURN_OF_SERVICE,
+        }
     }
 
-    async fn sha256(&self, on: NodeRef, access: &Access) -> Result<Before, ClusterError> {
+    async fn found(&self, on: NodeRef, access: &Access) -> Result<Before, ClusterError> {
         let node = access.node(on)?;
-        alive(&**node, self.component.name()).await?;
-        let [manifest, ..] = self.places();
+        for program in self.needs().iter().chain([&self.component]) {
+            alive(&**node, program.name()).await?;
+        }
+        let Keeper::Kubelet(component) = self.keeper()? else {
+            return Ok(Before { on, sha256: None });
+        };
+        let [manifest, ..] = places(component);
         let hash = Command::script(r#"sha256sum <"$1" | cut -d ' ' -f 1"#, [manifest]);
-        Ok(Before { on, sha256: checked(&**node, hash, "hash the manifest").await?.text() })
+        let sha256 = checked(&**node, hash, "hash the manifest").await?.text();
+        Ok(Before { on, sha256: Some(sha256) })
     }
 
     async fn kill(&self, access: &Access, issued: Issued) -> Result<(), ClusterError> {
-        each(self.on.iter().map(|on| async {
-            let hold = Command::script(HOLD, self.places());
-            checked(&**access.node(*on)?, hold, "hold the manifest").await
-        }))
-        .await?;
-        issued();
-        each(self.on.iter().map(|on| self.signal_on(*on, access))).await?;
+        match self.keeper()? {
+            Keeper::Kubelet(component) => {
+                each(self.on.iter().map(|on| async {
+                    let hold = Command::script(HOLD, places(component));
+                    checked(&**access.node(*on)?, hold, "hold the manifest").await
+                }))
+                .await?;
+                issued();
+                each(self.on.iter().map(|on| self.signal_on(component, *on, access))).await?;
+            }
+            Keeper::Init(service) => {
+                issued();
+                each(self.on.iter().map(|on| self.end_on(service, *on, access))).await?;
+            }
+        }
         until(DEATH, || async { Ok(self.look(access).await?.err()) }).await
     }
 
-    async fn signal_on(&self, on: NodeRef, access: &Access) -> Result<(), ClusterError> {
-        let [.., kubelet] = self.places();
-        let process = pattern(self.component.name());
+    async fn signal_on(
+        &self,
+        component: Component,
+        on: NodeRef,
+        access: &Access,
+    ) -> Result<(), ClusterError> {
+        let [.., kubelet] = places(component);
+        let process = pattern(component.name());
         let periods = (GRACE.as_millis() / 20).to_string();
         let signal = self.signal.name().to_owned();
         let kill = Command::script(SIGNAL, [process, signal, periods, kubelet]).timeout(DEATH);
         checked(&**access.node(on)?, kill, "send the signal").await.map(drop)
+    }
+
+    async fn end_on(
+        &self,
+        service: Service,
+        on: NodeRef,
+        access: &Access,
+    ) -> Result<(), ClusterError> {
+        let node = access.node(on)?;
+        if self.signal == Signal::Kill {
+            node.kill(service, self.signal).await?;
+        }
+        node.service(service, false).await
     }
 
     async fn look(&self, access: &Access) -> Result<Proof, ClusterError> {
@@ -160,39 +237,64 @@ impl Stop {
     async fn look_on(&self, on: NodeRef, access: &Access) -> Result<Proof, ClusterError> {
         let node = access.node(on)?;
         let what = self.component.name();
-        // The kubelet stands still until the process has ended.
-        let (process, other) = match running(&**node, what).await?.first() {
-            None => (format!("no process {what} on {on}"), Program::Kubelet),
-            Some(process) if self.signal == Signal::Term => {
-                let id = process.id.pid;
-                (format!("process {id} of {what} on {on} is draining"), Program::Containerd)
+        let keeper = self.keeper()?;
+        // The kubelet stands still until a component's process has ended.
+        let (mut process, others) = match (running(&**node, what).await?.first(), &keeper) {
+            (None, _) => (format!("no process {what} on {on}"), serving::others(self.component)),
+            (Some(process), Keeper::Kubelet(_)) if self.signal == Signal::Term => {
+                let draining = format!("process {} of {what} on {on} is draining", process.id.pid);
+                (draining, &[Program::Containerd][..])
             }
-            Some(process) => {
+            (Some(process), _) => {
                 return Ok(Err(format!("{what} runs on {on} as process {}", process.id.pid)));
             }
         };
-        let held = node.run(Command::script(HELD, self.places())).await?.code == 0;
-        if !held {
-            return Ok(Err(format!("the manifest of {what} on {on} is not held")));
+        if let Keeper::Kubelet(component) = keeper {
+            let held = node.run(Command::script(HELD, places(component))).await?.code == 0;
+            if !held {
+                return Ok(Err(format!("the manifest of {what} on {on} is not held")));
+            }
+            process += ", its manifest is held";
         }
-        let program = Program::Component(self.component);
-        let refuses = match serving::ask(program, on, access).await? {
+        let refuses = match serving::ask(self.component, on, access).await? {
             (at, Reply::Refused) => format!("{at} refuses connections"),
             (at, other) => return Ok(Err(format!("{at} does not refuse: {other}"))),
         };
-        let beside = serving::answers(other, on, access).await?;
-        Ok(beside.map(|beside| vec![format!("{process}, its manifest is held"), refuses, beside]))
+        let beside = serving::one_answers(others, on, access).await?;
+        Ok(beside.map(|beside| vec![process, refuses, beside]))
     }
 
     async fn release(&self, before: &Before, access: &Access) -> Result<(), ClusterError> {
-        let (what, on) = (self.component.name(), before.on);
+        match (self.keeper()?, &before.sha256) {
+            (Keeper::Kubelet(component), Some(sha256)) => {
+                self.give_back(component, before.on, sha256, access).await
+            }
+            (Keeper::Kubelet(_), None) => {
+                Err(ClusterError::new("the undo record has no hash of the manifest"))
+            }
+            (Keeper::Init(service), _) => {
+                access.node(before.on)?.service(service, true).await?;
+                let missing = || serving::missing(self.component, before.on, access);
+                until(self.returns_within(), missing).await
+            }
+        }
+    }
+
+    /// Gives the kubelet the manifest back, which must be the same.
+    async fn give_back(
+        &self,
+        component: Component,
+        on: NodeRef,
+        sha256: &str,
+        access: &Access,
+    ) -> Result<(), ClusterError> {
+        let what = component.name();
         let node = access.node(on)?;
-        let arguments = self.places().into_iter().chain([pattern(what)]);
+        let arguments = places(component).into_iter().chain([pattern(what)]);
         let release = Command::script(RELEASE, arguments).timeout(DEATH);
         let found = checked(&**node, release, "bring the manifest back").await?.text();
-        if found != before.sha256 {
-            let wanted = &before.sha256;
-            let context = format!("the manifest of {what} on {on} is {found}, was {wanted}");
+        if found != sha256 {
+            let context = format!("the manifest of {what} on {on} is {found}, was {sha256}");
             return Err(ClusterError::new(context));
         }
         until(self.returns_within(), || async {
@@ -216,16 +318,20 @@ impl Primitive for Stop {
     /// The kubelet takes the pod apart with its manifest, and counts no restart of one that comes
     /// back: of five stops of an apiserver within four minutes on one cluster (1.34.4), the last was
     /// as soon ready again as the first. But the apiserver beside a stopped etcd is restarted by its
-    /// kubelet, which remembers that in its back-off.
+    /// kubelet, which remembers that in its back-off. And what a node's containers were meanwhile
+    /// without their kubelet or runtime, nobody knows.
     fn spends(&self) -> bool {
-        self.component == Component::Etcd
+        match self.component {
+            Program::Component(component) => component == Component::Etcd,
+            _ => true,
+        }
     }
 
     fn before<'a>(
         &'a self,
         access: &'a Access,
     ) -> BoxFuture<'a, Result<serde_json::Value, ClusterError>> {
-        Box::pin(async { record(&each(self.on.iter().map(|on| self.sha256(*on, access))).await?) })
+        Box::pin(async { record(&each(self.on.iter().map(|on| self.found(*on, access))).await?) })
     }
 
     fn inject<'a>(
@@ -298,10 +404,34 @@ mod tests {
         assert_ne!(sh(once, &[pattern]).1, "");
     }
 
+    fn stop(component: Program) -> Stop {
+        Stop { component, on: vec![NodeRef::Master(1)], signal: Signal::Kill }
+    }
+
+    #[test]
+    fn a_program_is_kept_by_the_kubelet_or_by_the_init_of_its_node() {
+        let kubelet = stop(Program::Kubelet);
+        assert_eq!(kubelet.does(), "stop kubelet on master-1 by SIGKILL");
+        assert!(matches!(kubelet.keeper(), Ok(Keeper::Init(Service::Kubelet))));
+        assert!(kubelet.spends());
+        let etcd = stop(Program::Component(Component::Etcd));
+        assert!(matches!(etcd.keeper(), Ok(Keeper::Kubelet(Component::Etcd))));
+        assert!(stop(Program::KubeProxy).keeper().is_err());
+    }
+
+    #[test]
+    fn what_brings_a_program_back_is_stopped_after_it() {
+        let scheduler = stop(Program::Component(Component::KubeScheduler));
+        let [kubelet, containerd] = [Program::Kubelet, Program::Containerd].map(stop);
+        assert_eq!(scheduler.needs(), [Program::Kubelet, Program::Containerd]);
+        assert_eq!(kubelet.needs(), [Program::Containerd]);
+        assert!(containerd.needs().is_empty());
+    }
+
     #[test]
     fn etcd_may_take_longer_to_return_and_leaves_a_back_off_behind() {
-        let stop = |component| Stop { component, on: vec![], signal: Signal::Kill };
-        let [etcd, apiserver] = [Component::Etcd, Component::KubeApiserver].map(stop);
+        let [etcd, apiserver] =
+            [Component::Etcd, Component::KubeApiserver].map(Program::Component).map(stop);
         assert!(etcd.spends() && !apiserver.spends());
         // Six times in a row the next housekeeping, each until the apiserver gives up.
         assert!(etcd.limit() > Duration::from_secs(34) * 7);

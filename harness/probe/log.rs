@@ -26,12 +26,7 @@ const MOST: u64 = 4 << 20;
 
 impl Look for LogLine {
     fn wanted(&self) -> String {
-        let of = match &self.of {
-            LogOf::Component(component) => component.name(),
-            LogOf::Pod(pod) => pod,
-            LogOf::Kubelet => "the kubelet",
-            LogOf::Containerd => "containerd",
-        };
+        let of = name(&self.of);
         let new = if self.absent { "no new line" } else { "a new line" };
         format!("{new} of {of} on {} that matches {}", self.on, self.line)
     }
@@ -50,7 +45,11 @@ impl Look for LogLine {
                 let read = match log.lock().await.read(node).await {
                     Err(error) if node.powered() => return Err(error),
                     Err(_) => return Ok(Observation::nothing(format!("{} is off", self.on))),
-                    Ok(read) => read,
+                    Ok(Read::Lines(text)) => text,
+                    Ok(Read::NoLog) => {
+                        let saw = format!("{} has no log of {}", self.on, name(&self.of));
+                        return Ok(Observation::nothing(saw));
+                    }
                 };
                 Ok(judge(self.absent, &wanted, &read))
             };
@@ -59,12 +58,31 @@ impl Look for LogLine {
     }
 }
 
+/// Whose log it is, in words.
+fn name(of: &LogOf) -> &str {
+    match of {
+        LogOf::Component(component) => component.name(),
+        LogOf::Pod(pod) => pod,
+        LogOf::Kubelet => "the kubelet",
+        LogOf::Containerd => "containerd",
+    }
+}
+
 /// A log, and how far it was read.
 enum Log {
     /// Of one of the node's services.
     Service(Service, Option<u64>),
-    /// Of containers: their files, and how far each was read.
-    Containers(String, Option<BTreeMap<String, u64>>),
+    /// Of containers: their files, how far each was read, and whether they are those of pods that the
+    /// scenario names.
+    Containers { files: String, positions: Option<BTreeMap<String, u64>>, of_pods: bool },
+}
+
+/// What was read.
+enum Read {
+    /// Whole lines.
+    Lines(String),
+    /// No pod that is wanted was there so far: of what it does not write nothing can be said.
+    NoLog,
 }
 
 impl Log {
@@ -72,7 +90,9 @@ impl Log {
         // <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kuberuntime/helpers.go>
         let pods = |pod: &str, container: &str| {
             let files = format!("/var/log/pods/{pod}_*/{container}/*.log");
-            Self::Containers(files, None)
+            // A component may well be gone: that is what its static pod is taken away for.
+            let of_pods = matches!(of, LogOf::Pod(_));
+            Self::Containers { files, positions: None, of_pods }
         };
         match of {
             LogOf::Kubelet => Self::Service(Service::Kubelet, None),
@@ -86,21 +106,25 @@ impl Log {
     }
 
     /// What was written since the reading before, in whole lines; nothing the first time.
-    async fn read(&mut self, node: &dyn Node) -> Result<String, ClusterError> {
+    async fn read(&mut self, node: &dyn Node) -> Result<Read, ClusterError> {
         match self {
             Self::Service(service, position) => {
                 let since = *position;
                 let (bytes, end) = node.log(*service, since).await?;
                 let (text, left) = whole_lines(&bytes);
                 *position = Some(end - left);
-                Ok(text)
+                Ok(Read::Lines(text))
             }
-            Self::Containers(files, positions) => {
+            Self::Containers { files, positions, of_pods } => {
                 let list = node.run(Command::script(SIZES, [files.as_str()])).await?;
                 let sizes = sizes(&list.text());
+                if *of_pods && none_so_far(positions.as_ref(), &sizes) {
+                    *positions = Some(sizes);
+                    return Ok(Read::NoLog);
+                }
                 let Some(positions) = positions else {
                     *positions = Some(sizes);
-                    return Ok(String::new());
+                    return Ok(Read::Lines(String::new()));
                 };
                 let mut all = String::new();
                 for (file, from, length) in grown(positions, &sizes) {
@@ -110,7 +134,7 @@ impl Log {
                     positions.insert(file, from + part.len() as u64 - left);
                     all.extend(text.lines().map(|line| format!("{}\n", said(line))));
                 }
-                Ok(all)
+                Ok(Read::Lines(all))
             }
         }
     }
@@ -122,6 +146,11 @@ fn sizes(list: &str) -> BTreeMap<String, u64> {
         Some((file.to_owned(), size.parse().ok()?))
     };
     list.lines().filter_map(size).collect()
+}
+
+/// Whether none of the files is there, nor was.
+fn none_so_far(positions: Option<&BTreeMap<String, u64>>, sizes: &BTreeMap<String, u64>) -> bool {
+    sizes.is_empty() && positions.is_none_or(BTreeMap::is_empty)
 }
 
 /// What of each file is to be read: from where, and how much. A file that is new or has become
@@ -175,6 +204,16 @@ mod tests {
         let expected = [("b", 10, 5), ("c", 0, 4), ("d", 0, 7)];
         assert_eq!(grown(&known, &sizes), expected.map(|(f, from, n)| (f.to_owned(), from, n)));
         assert_eq!(grown(&at(&[]), &at(&[("a", u64::MAX)])), [("a".to_owned(), 0, MOST)]);
+    }
+
+    #[test]
+    fn a_pod_that_was_never_there_is_told_from_one_that_is_gone() {
+        let (none, some) = (at(&[]), at(&[("a", 0)]));
+        assert!(none_so_far(None, &none) && none_so_far(Some(&none), &none));
+        assert!(!none_so_far(None, &some) && !none_so_far(Some(&none), &some));
+        assert!(!none_so_far(Some(&some), &none));
+        // What comes later is read from its start.
+        assert_eq!(grown(&none, &at(&[("a", 3)])), [("a".to_owned(), 0, 3)]);
     }
 
     #[test]

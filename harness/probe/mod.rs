@@ -7,10 +7,12 @@ mod command;
 mod condition;
 mod connect;
 mod endpoints;
+mod etcd;
 mod event;
 mod health;
 mod kind;
 mod kubectl;
+mod lease;
 mod log;
 mod metric;
 mod object;
@@ -94,9 +96,11 @@ fn look(probe: &Probe) -> &dyn Look {
         Probe::Request(request) => request,
         Probe::Condition(condition) => condition,
         Probe::Object(object) => object,
+        Probe::Lease(lease) => lease,
         Probe::Event(event) => event,
         Probe::Log(line) => line,
         Probe::Metric(metric) => metric,
+        Probe::Etcd(etcd) => etcd,
         Probe::Kubectl(kubectl) => kubectl,
         Probe::Command(command) => command,
         Probe::Writes(writes) => writes,

@@ -67,6 +67,20 @@ impl Look for Object {
     }
 }
 
+/// That there are none, and what was looked for.
+fn none(probe: &Object) -> String {
+    let mut none = format!("there are no objects of kind {}", probe.kind);
+    if !probe.labels.is_empty() {
+        none.push_str(" with ");
+        none.push_str(&selector(&probe.labels));
+    }
+    if let Some(namespace) = &probe.namespace {
+        none.push_str(" in ");
+        none.push_str(namespace);
+    }
+    none
+}
+
 /// Labels as the API selects by them.
 fn selector(labels: &BTreeMap<String, String>) -> String {
     labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",")
@@ -115,6 +129,12 @@ fn called(named: &Nodes, names: &BTreeMap<NodeRef, Value>) -> Value {
     Value::Object(own.chain(by_number).collect())
 }
 
+/// The time, as Kubernetes writes times: such texts are in the order of time. Nodes have the clock of
+/// this machine.
+fn now() -> Value {
+    json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string())
+}
+
 /// What judges what is known.
 struct Judge<'a> {
     probe: &'a Object,
@@ -123,7 +143,7 @@ struct Judge<'a> {
     nodes: Value,
     /// The same to the node's host name.
     hosts: Value,
-    /// When the observation began, as Kubernetes writes times: such texts are in the order of time.
+    /// When it began to be observed.
     since: Value,
 }
 
@@ -135,12 +155,13 @@ impl<'a> Judge<'a> {
         let names = nodes.clone().map(|node| (node.id(), json!(node.name()))).collect();
         let hosts = nodes.map(|node| (node.id(), json!(node.host_name()))).collect();
         let [nodes, hosts] = [names, hosts].map(|names| called(&probe.named, &names));
-        // Nodes have the clock of this machine.
-        let since = json!(Timestamp::now().strftime("%Y-%m-%dT%H:%M:%SZ").to_string());
-        Ok(Self { probe, expression, nodes, hosts, since })
+        Ok(Self { probe, expression, nodes, hosts, since: now() })
     }
 
     fn observe(&self, known: &Known) -> Observation {
+        if self.probe.name.is_none() && known.is_empty() && self.expression.needs_some("objects") {
+            return Observation::nothing(none(self.probe));
+        }
         let mut objects = known.values().map(|object| self.value(object));
         let (name, subject) = match self.probe.name {
             Some(_) => ("object", objects.next().unwrap_or_default()),
@@ -151,6 +172,7 @@ impl<'a> Judge<'a> {
             ("nodes", &self.nodes),
             ("hosts", &self.hosts),
             ("since", &self.since),
+            ("now", &now()),
         ];
         let seen = match (&self.probe.name, known.is_empty()) {
             (Some(name), true) => format!("there is no {} {name}", self.probe.kind),
@@ -246,6 +268,14 @@ mod tests {
     }
 
     #[test]
+    fn how_long_ago_it_was_is_told_by_now() {
+        let cel = "timestamp(object.spec.renewTime) < timestamp(now) - duration('1h')";
+        let renewed = |at: &Value| object("a", 1, &json!({"renewTime": at}));
+        assert!(observe(Some("a"), cel, &[renewed(&json!("2020-01-21T09:59:58Z"))]).holds);
+        assert!(!observe(Some("a"), cel, &[renewed(&now())]).holds);
+    }
+
+    #[test]
     fn one_object_is_judged_and_its_absence_can_be_wanted() {
         let held = object("a", 1, &json!({"holder": "kind-a_1"}));
         let by_first = "object.spec.holder.startsWith(nodes['master-1'] + '_')";
@@ -279,6 +309,10 @@ mod tests {
             assert_eq!((seen.holds, seen.saw.as_str()), (holds, "2 objects: a, b"), "{cel}");
         }
         assert!(observe(None, "size(objects) == 0", &[]).holds);
+        assert!(observe(None, "size(objects) == 0 || objects.all(o, o.x == 1)", &[]).holds);
+        let none = observe(None, "objects.all(o, o.spec.n > 1)", &[]);
+        assert!(!none.holds);
+        assert_eq!(none.saw, "there are no objects of kind Lease in n");
     }
 
     #[test]

@@ -1,13 +1,13 @@
-//! HTTPS requests from a node, one after another, each on a connection of its own and with the
-//! server's certificate verified: as the administrator, as somebody in whose name it asks, by the token
-//! of a `ServiceAccount`, or as nobody. Polled.
+//! HTTPS requests from a node, one after another or at fixed times, each on a connection of its own: as
+//! the administrator, as somebody in whose name it asks, by the token of a `ServiceAccount`, by a
+//! certificate of a node, or as nobody. Polled.
 
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use regex::Regex;
@@ -15,16 +15,16 @@ use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
 use super::{Concerned, Look, Observation, Sink, brief, pattern, poll, target};
-use crate::cluster::ClusterError;
-use crate::cluster::client::{Access, Answer, Speech, Vantage};
-use crate::scenario::{Caller, NodeRef, Request, Tally, User};
+use crate::cluster::client::{Access, Answer, Identity, Speech, Vantage, words};
+use crate::cluster::holder::{self, Holder};
+use crate::cluster::{ClusterError, Command};
+use crate::scenario::{Caller, Holding, NodeRef, Request, Tally, User};
 
 /// A request without an answer after this long has failed.
 const ATTEMPT: Duration = Duration::from_secs(5);
 
 impl Look for Request {
     fn wanted(&self) -> String {
-        let tally = self.failed.wanted(self.attempts);
         let to = target::words(&self.to);
         let caller = match &self.caller {
             Caller::Administrator => String::new(),
@@ -32,19 +32,24 @@ impl Look for Request {
             Caller::ServiceAccount { name, issued_by } => {
                 format!(" as the ServiceAccount {name} by a token of {issued_by}")
             }
+            Caller::Certificate(Holding { path, on }) => format!(" by {path} of {on}"),
             Caller::Nobody => " as nobody".to_owned(),
         };
-        let status = self.status.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ");
-        let wanted = match (status.is_empty(), &self.body) {
-            (true, None) => String::new(),
-            (false, None) => format!(" (no {status})"),
-            (true, Some(body)) => format!(" (no body that matches {body})"),
-            (false, Some(body)) => format!(" (no {status} with a body that matches {body})"),
-        };
-        format!(
-            "{tally} requests of {} from {} to {to}{caller} failed{wanted}",
-            self.path, self.from
-        )
+        let verified = if self.verify { "" } else { ", whatever its certificate," };
+        let pace = self.pace.map(|pace| format!(", one each {pace:?},")).unwrap_or_default();
+        let body = self.body.as_ref().map(|body| format!(" and a body that matches {body}"));
+        let body = body.unwrap_or_default();
+        let asked =
+            format!("requests{pace} of {} from {} to {to}{verified}{caller}", self.path, self.from);
+        match self.failed {
+            Tally::Count(0) => {
+                format!("all {} {asked} are answered with {}{body}", self.attempts, self.statuses())
+            }
+            failed => {
+                let tally = failed.wanted(self.attempts);
+                format!("{tally} {asked} fail: are not answered with {}{body}", self.statuses())
+            }
+        }
     }
 
     fn concerned(&self) -> Vec<Concerned> {
@@ -65,6 +70,16 @@ impl Look for Request {
     }
 }
 
+impl Request {
+    /// The statuses that are no failures, in words.
+    fn statuses(&self) -> String {
+        if self.status.is_empty() {
+            return "a status below 500".to_owned();
+        }
+        self.status.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+    }
+}
+
 async fn observe(
     probe: &Request,
     body: Option<&Regex>,
@@ -75,25 +90,95 @@ async fn observe(
         Ok(to) => to,
         Err(why) => return Ok(Observation::nothing(why)),
     };
-    let (speech, token) = match &probe.caller {
-        Caller::Administrator | Caller::User(_) => (Speech::Verified, None),
-        Caller::Nobody => (Speech::Unidentified, None),
-        Caller::ServiceAccount { name, issued_by } => {
-            match token(name, *issued_by, access).await? {
-                Ok(token) => (Speech::Unidentified, Some(token)),
-                Err(why) => return Ok(Observation::nothing(why)),
-            }
-        }
+    let (speech, token) = match caller(probe, access).await? {
+        Ok(caller) => caller,
+        Err(why) => return Ok(Observation::nothing(why)),
     };
-    let most = *probe.failed.accepts(probe.attempts).end();
+    let ask = || async {
+        let request = made(probe, token.as_deref())?;
+        access.ask(Vantage::Node(probe.from), to, speech.clone(), request, ATTEMPT).await
+    };
     let mut counts = Counts::default();
+    if let Some(pace) = probe.pace {
+        let at = |index: u32| async move {
+            tokio::time::sleep(pace * index).await;
+            ask().await
+        };
+        for answer in join_all((0..probe.attempts).map(at)).await {
+            let answer = answer?;
+            counts.add(failure(probe, body, &answer), &answer);
+        }
+        return Ok(judge(probe.failed, probe.attempts, &counts));
+    }
+    let most = *probe.failed.accepts(probe.attempts).end();
     // More failures than may be can't hold any more: the rest would cost up to five seconds each.
     while counts.attempts < probe.attempts && counts.failed <= most {
-        let from = Vantage::Node(probe.from);
-        let answer = access.ask(from, to, speech, made(probe, token.as_deref())?, ATTEMPT).await?;
+        let answer = ask().await?;
         counts.add(failure(probe, body, &answer), &answer);
     }
     Ok(judge(probe.failed, probe.attempts, &counts))
+}
+
+/// How whoever asks speaks, and the token that it shows; or why it can't.
+async fn caller(
+    probe: &Request,
+    access: &Access,
+) -> Result<Result<(Speech, Option<String>), String>, ClusterError> {
+    let speech = |identity| access.speech(identity, probe.verify);
+    Ok(match &probe.caller {
+        Caller::Administrator | Caller::User(_) => Ok((speech(Identity::Administrator)?, None)),
+        Caller::Nobody => Ok((speech(Identity::Nobody)?, None)),
+        Caller::ServiceAccount { name, issued_by } => {
+            match token(name, *issued_by, access).await? {
+                Ok(token) => Ok((speech(Identity::Nobody)?, Some(token))),
+                Err(why) => Err(why),
+            }
+        }
+        Caller::Certificate(holding) => match identity(holding, access).await? {
+            // A certificate and a key that don't belong together are something to see.
+            Ok((certificate, key)) => {
+                let speech = speech(Identity::Certificate(&certificate, &key));
+                speech.map(|speech| (speech, None)).map_err(|error| words(&error))
+            }
+            Err(why) => Err(why),
+        },
+    })
+}
+
+/// The certificate and the key that a file of a node holds now, as PEM; or why there are none.
+async fn identity(
+    Holding { path, on }: &Holding,
+    access: &Access,
+) -> Result<Result<(String, String), String>, ClusterError> {
+    let node = access.node(*on)?;
+    if !node.powered() {
+        return Ok(Err(format!("{on} is off")));
+    }
+    let read = async |path: &str| {
+        let output = node.run(Command::new(["cat", "--", path])).await?;
+        Ok::<_, ClusterError>(if output.code == 0 {
+            Ok(output.stdout)
+        } else {
+            Err(brief(&String::from_utf8_lossy(&output.stderr)))
+        })
+    };
+    let unusable = |error: holder::Error| format!("{path} on {on}: {error}");
+    let bytes = match read(path).await? {
+        Ok(bytes) => bytes,
+        Err(why) => return Ok(Err(why)),
+    };
+    let holder = match Holder::of(&bytes) {
+        Ok(holder) => holder,
+        Err(error) => return Ok(Err(unusable(error))),
+    };
+    let beside = match holder.key_beside(path) {
+        Some(path) => match read(&path).await? {
+            Ok(bytes) => Some(bytes),
+            Err(why) => return Ok(Err(why)),
+        },
+        None => None,
+    };
+    Ok(holder.identity(beside.as_deref()).map_err(unusable))
 }
 
 /// The request, as whoever is to ask.
@@ -186,12 +271,17 @@ impl Counts {
 
 impl fmt::Display for Counts {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "of {} requests {} failed", self.attempts, self.failed)?;
-        if let Some(why) = &self.failure {
-            write!(f, ", the last with: {why}")?;
+        write!(
+            f,
+            "of {} requests {} answered as wanted",
+            self.attempts,
+            self.attempts - self.failed
+        )?;
+        if let Some(status) = self.status {
+            write!(f, ", with {status}")?;
         }
-        match self.status {
-            Some(status) => write!(f, "; answered with {status}"),
+        match &self.failure {
+            Some(why) => write!(f, "; {} failed, the last with: {why}", self.failed),
             None => Ok(()),
         }
     }
@@ -220,6 +310,8 @@ mod tests {
             body: body.map(Into::into),
             attempts: 1,
             failed: Tally::Count(0),
+            pace: None,
+            verify: true,
         }
     }
 

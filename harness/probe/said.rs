@@ -59,17 +59,36 @@ impl Wanted {
             && self.exit_code.is_none_or(|code| code == output.code)
             && fits(&self.stdout, &output.stdout)
             && fits(&self.stderr, &output.stderr);
-        let stderr = String::from_utf8_lossy(&output.stderr);
-        let said = match brief(&stderr) {
-            said if said.is_empty() => brief(&output.text()),
-            said => said,
-        };
-        let saw = match (output.code, said.is_empty()) {
+        let saw = match (output.code, self.told(output, fits(&self.stdout, &output.stdout))) {
             (ENDED, _) => format!("no end after {LIMIT:?}"),
-            (code, true) => format!("exit code {code}"),
-            (code, false) => format!("exit code {code}: {said}"),
+            (code, None) => format!("exit code {code}"),
+            (code, Some(told)) => format!("exit code {code}: {told}"),
         };
         Observation { holds, saw }
+    }
+
+    /// What of the output is worth a word: of what is wanted the first that is not so, or else what
+    /// says most about the exit code.
+    fn told(&self, output: &Output, stdout_fits: bool) -> Option<String> {
+        let [stdout, stderr] =
+            [&output.stdout, &output.stderr].map(|bytes| brief(&String::from_utf8_lossy(bytes)));
+        let stdout_first = match (&self.stdout, &self.stderr) {
+            (Some(_), Some(_)) => !stdout_fits,
+            (Some(_), None) => true,
+            (None, Some(_)) => false,
+            (None, None) => output.code == 0 && !stdout.is_empty(),
+        };
+        let (first, other, lacks) = if stdout_first {
+            (stdout, stderr, "nothing printed, but complained: ")
+        } else {
+            (stderr, stdout, "no complaint, but printed: ")
+        };
+        match (first.is_empty(), other.is_empty()) {
+            (false, _) => Some(first),
+            (true, true) => None,
+            (true, false) if self.stdout.is_none() && self.stderr.is_none() => Some(other),
+            (true, false) => Some(format!("{lacks}{other}")),
+        }
     }
 }
 
@@ -105,5 +124,31 @@ mod tests {
         assert_eq!(saw(&output(0, "a\nb", "")), "exit code 0: a");
         assert_eq!(saw(&output(0, "", "")), "exit code 0");
         assert_eq!(saw(&output(124, "", "")), "no end after 30s");
+    }
+
+    #[test]
+    fn what_is_told_is_what_was_wanted() {
+        let pattern = |text: &str| Some(Regex::new(text).unwrap());
+        let warned = output(0, "b\n", "Warning: old\n");
+        for (stdout, stderr, output, saw) in [
+            (pattern("a"), None, &warned, "exit code 0: b"),
+            (None, pattern("a"), &warned, "exit code 0: Warning: old"),
+            (pattern("a"), pattern("Warning"), &warned, "exit code 0: b"),
+            (pattern("b"), pattern("a"), &warned, "exit code 0: Warning: old"),
+            (None, None, &warned, "exit code 0: b"),
+            (None, None, &output(1, "b", "error"), "exit code 1: error"),
+            (None, None, &output(1, "b", ""), "exit code 1: b"),
+            (
+                pattern("a"),
+                None,
+                &output(1, "", "error"),
+                "exit code 1: nothing printed, but complained: error",
+            ),
+            (None, pattern("a"), &output(0, "b", ""), "exit code 0: no complaint, but printed: b"),
+            (pattern("a"), None, &output(0, "", ""), "exit code 0"),
+        ] {
+            let wanted = Wanted { exit_code: None, stdout, stderr };
+            assert_eq!(wanted.judge(output).saw, saw);
+        }
     }
 }

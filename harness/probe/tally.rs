@@ -16,6 +16,8 @@ impl Tally {
     pub fn accepts(self, attempts: u32) -> RangeInclusive<u32> {
         match self {
             Self::Count(count) => count..=count,
+            Self::AtMost(most) => 0..=most,
+            Self::AtLeast(least) => least..=attempts,
             Self::Share { of, false_alarm } => {
                 let Ok(binomial) = Binomial::new(of, u64::from(attempts)) else {
                     return RangeInclusive::new(1, 0);
@@ -35,6 +37,8 @@ impl Tally {
         match self {
             Self::Count(0) => format!("none of {attempts}"),
             Self::Count(count) => format!("{count} of {attempts}"),
+            Self::AtMost(most) => format!("at most {most} of {attempts}"),
+            Self::AtLeast(least) => format!("at least {least} of {attempts}"),
             Self::Share { of, false_alarm } => {
                 let range = self.accepts(attempts);
                 format!(
@@ -61,6 +65,14 @@ mod tests {
     fn a_count_accepts_only_itself() {
         assert_eq!(Tally::Count(3).accepts(10), 3..=3);
         assert_eq!(Tally::Count(0).wanted(200), "none of 200");
+    }
+
+    #[test]
+    fn bounds_accept_themselves() {
+        assert_eq!(Tally::AtMost(3).accepts(10), 0..=3);
+        assert_eq!(Tally::AtLeast(3).accepts(10), 3..=10);
+        assert_eq!(Tally::AtMost(3).wanted(10), "at most 3 of 10");
+        assert_eq!(Tally::AtLeast(3).wanted(10), "at least 3 of 10");
     }
 
     #[test]

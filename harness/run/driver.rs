@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use futures::future::BoxFuture;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{broadcast, mpsc};
 use tokio::task::AbortHandle;
@@ -21,7 +22,7 @@ use super::machine::Machine;
 use super::nodes::Chooser;
 use super::objects;
 use super::plan::Plan;
-use super::step::{Action, Input, Stands};
+use super::step::{Action, Input, Reply, Stands};
 use super::tracker::Seen;
 use super::work::{Omit, Work, end, tear_down};
 use crate::cluster::client::{Access, words};
@@ -47,8 +48,22 @@ pub struct Case {
     pub began: Instant,
     /// Asked at the end whether the cluster is left standing; told the verdict so far.
     pub keep: Keep,
+    /// Who is asked before each change of the cluster.
+    pub ask: Option<Ask>,
     /// For tests alone: what is left out.
     pub omit: Omit,
+}
+
+/// Asks somebody whether to go on with what comes next, told in words, on this cluster.
+#[derive(Clone)]
+pub struct Ask(pub Arc<Asking>);
+
+type Asking = dyn Fn(String, Arc<dyn Cluster>) -> BoxFuture<'static, Reply> + Send + Sync;
+
+impl std::fmt::Debug for Ask {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Ask")
+    }
 }
 
 /// A cluster that stands, from one case to the next.
@@ -128,10 +143,11 @@ where
     let journal = Journal::create(&folder.join(format!("undo-{}.jsonl", case.index)))?;
     let (sender, messages) = mpsc::unbounded_channel();
     let (progress, progressed) = mpsc::unbounded_channel();
-    let Case { index, info, plan, chooser, began, keep, omit } = case;
+    let Case { index, info, plan, chooser, began, keep, ask, omit } = case;
     let plan = omit.left_of(plan);
     let machine = match omit {
         Omit::InjectionAndProof => Machine::exhaustive(plan),
+        Omit::Nothing | Omit::Injection if ask.is_some() => Machine::new(plan).stepping(),
         Omit::Nothing | Omit::Injection => Machine::new(plan),
     };
     let driver = Driver {
@@ -142,6 +158,7 @@ where
         chooser: chooser.map(Arc::new),
         keep: Some(keep),
         kept: false,
+        ask,
         objects: folder.join(format!("objects-{index}.yaml")),
         log,
         journal: Arc::new(Mutex::new(journal)),
@@ -178,6 +195,7 @@ struct Driver<P> {
     chooser: Option<Arc<Chooser>>,
     keep: Option<Keep>,
     kept: bool,
+    ask: Option<Ask>,
     /// Where the objects concerned go.
     objects: PathBuf,
     log: Log,
@@ -262,6 +280,7 @@ where
                 let not_reverted = move |why| Input::NotReverted(id, why);
                 self.with_work(|work| work.revert(id), not_reverted);
             }
+            Action::Ask(next) => self.ask(next),
             Action::Collect => self.collect(),
             Action::Teardown { so_far } => self.tear_down(so_far),
         }
@@ -391,6 +410,16 @@ where
         let sender = self.sender.clone();
         let issued = Box::new(move || tell(&sender, Message::Input(Input::Issued(id))));
         self.with_work(|work| work.inject(id, issued), move |why| Input::Unproven(id, why));
+    }
+
+    /// Lets somebody say whether to go on. Nobody to be asked wants it.
+    fn ask(&self, next: String) {
+        let (Some(ask), Some(held)) = (&self.ask, &self.cluster) else {
+            return tell(&self.sender, Message::Input(Input::Replied(Reply::GoOn)));
+        };
+        let asking = (ask.0)(next, Arc::clone(&held.cluster));
+        let asking = async move { Message::Input(Input::Replied(asking.await)) };
+        self.spawn(asking, |_| Input::Replied(Reply::Revert));
     }
 
     /// Writes the objects concerned down, as far as that can be done in time.

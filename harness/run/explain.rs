@@ -24,7 +24,7 @@ pub fn explain(
     cluster(&mut out, scenario, version);
     for variant in variants {
         let name = scenario.variants.get(*variant).map_or("", String::as_str);
-        let plan = Plan::new(scenario, name, version)?;
+        let plan = Plan::new(scenario, name, version, 0)?;
         let _ = writeln!(out, "\n{}/{name}", scenario.name);
         let settings = scenario.cluster.settings.iter().filter(|set| set.only.covers(name));
         for setting in settings {
@@ -93,14 +93,20 @@ fn steps(out: &mut String, plan: &Plan) {
             }
         }
         for act in &block.acts {
-            match act {
-                Act::Inject(action) => in_place.insert(*action),
-                Act::Revert(action) => in_place.remove(action),
-            };
             let (verb, action) = match act {
-                Act::Inject(action) if plan.actions[*action].remedy => ("Remedy", *action),
-                Act::Inject(action) => ("Inject", *action),
-                Act::Revert(action) => ("Take back", *action),
+                Act::Inject(action) => {
+                    in_place.insert(*action);
+                    let remedy = plan.actions[*action].remedy;
+                    (if remedy { "Remedy" } else { "Inject" }, *action)
+                }
+                Act::Revert(action) => {
+                    in_place.remove(action);
+                    ("Take back", *action)
+                }
+                Act::Wait(time) => {
+                    step(out, &format!("Wait until {time:.1?} after the injection before it"));
+                    continue;
+                }
             };
             let planned = &plan.actions[action];
             step(out, &format!("{verb} `{}`: {}", planned.name, planned.does));

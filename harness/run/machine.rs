@@ -32,10 +32,17 @@ enum State {
     },
     /// The block's changes are carried out; the index of the one under way.
     Acting(usize),
+    /// Time passes before the block's change of this index, until then.
+    Waiting {
+        next: usize,
+        until: Duration,
+    },
     /// One stage of the block.
     Watching(usize),
     /// After the block's stages: what is in place is proven again.
     Proving(BTreeSet<usize>),
+    /// Somebody is asked whether to go on.
+    Asking(stepping::Asked),
     /// Something went wrong: the objects concerned are written down before anything changes.
     Collecting,
     /// What is in place is taken back, the last first.
@@ -71,15 +78,19 @@ pub struct Machine {
     observed: BTreeSet<usize>,
     told: BTreeSet<usize>,
     in_place: BTreeMap<usize, InPlace>,
-    /// The block's last change: when it was issued, and how long until it was proven.
-    issued: Option<Duration>,
-    uncertainty: Duration,
+    /// When each of the block's changes was issued, by its index, and how long until it was proven.
+    issued: BTreeMap<usize, Duration>,
+    proven: BTreeMap<usize, Duration>,
+    /// When the block's latest change was issued.
+    latest: Option<Duration>,
     phase: Option<Phase>,
     /// Whether a fault was issued.
     tampered: bool,
     ending: Ending,
     /// Whether a case before this one ran on the cluster.
     reused: bool,
+    /// Whether somebody is asked before each change.
+    stepping: bool,
     /// For tests alone: a failure ends nothing.
     exhaustive: bool,
     findings: Findings,
@@ -99,12 +110,14 @@ impl Machine {
             observed: BTreeSet::new(),
             told: BTreeSet::new(),
             in_place: BTreeMap::new(),
-            issued: None,
-            uncertainty: Duration::ZERO,
+            issued: BTreeMap::new(),
+            proven: BTreeMap::new(),
+            latest: None,
             phase: None,
             tampered: false,
             ending: Ending::Not,
             reused: false,
+            stepping: false,
             exhaustive: false,
             findings: Findings::default(),
             ttd: Slowest::default(),
@@ -149,6 +162,7 @@ impl Machine {
             }
             State::Checking { since, .. } => Some(*since + CHECK),
             State::Acting(_) => self.opens(),
+            State::Waiting { until, .. } => self.opens().into_iter().chain([*until]).min(),
             State::Watching(stage) => {
                 self.opens().into_iter().chain(of(&mut self.stage(*stage))).min()
             }
@@ -179,6 +193,7 @@ impl Machine {
                     self.cut_short(now, Ending::CutShort, reason);
                 }
             }
+            Input::Replied(reply) => self.replied(now, reply),
             Input::Interrupted => {
                 self.cut_short(now, Ending::Interrupted, INTERRUPTED.to_owned());
             }
@@ -190,9 +205,17 @@ impl Machine {
     // Before a block's changes
 
     fn enter_block(&mut self, now: Duration, block: usize) {
+        let there = block < self.plan.blocks.len();
+        if !(there && self.asks(stepping::Asked::Block(block))) {
+            self.begin_block(now, block);
+        }
+    }
+
+    fn begin_block(&mut self, now: Duration, block: usize) {
         self.block = block;
-        self.issued = None;
-        self.uncertainty = Duration::ZERO;
+        self.issued.clear();
+        self.proven.clear();
+        self.latest = None;
         let Some(entered) = self.plan.blocks.get(block) else { return self.undo(now) };
         let observers = entered.stages.iter().cloned().flatten();
         let observers = observers.filter(|id| !self.plan.expectations[*id].late);
@@ -216,12 +239,13 @@ impl Machine {
 
     fn already_holds(&mut self, id: usize, saw: &str) {
         let name = &self.plan.expectations[id].name;
-        let before = match self.plan.blocks[self.block].acts.first() {
-            Some(Act::Revert(action)) => {
-                format!("the revert of {}", self.plan.actions[*action].name)
+        let first = self.plan.blocks[self.block].changes().next();
+        let before = match first {
+            Some((_, Act::Revert(action))) => {
+                format!("the revert of {}", self.plan.actions[action].name)
             }
-            Some(Act::Inject(action)) => self.plan.actions[*action].name.clone(),
-            None => "anything was changed".to_owned(),
+            Some((_, Act::Inject(action))) => self.plan.actions[action].name.clone(),
+            Some((_, Act::Wait(_))) | None => "anything was changed".to_owned(),
         };
         let reason = format!("\"{name}\" already holds before {before}: {saw}");
         self.findings.invalid.push(reason);
@@ -257,108 +281,6 @@ impl Machine {
                 let reason = format!("\"{name}\" could not be observed before its cause");
                 self.findings.invalid.push(reason);
             }
-            self.undo(now);
-        }
-    }
-
-    // The changes
-
-    fn act(&mut self, now: Duration, index: usize) {
-        let Some(act) = self.plan.blocks[self.block].acts.get(index).copied() else {
-            return self.watch(now, 0);
-        };
-        self.state = State::Acting(index);
-        match act {
-            Act::Inject(action) => {
-                let remedy = self.plan.actions[action].remedy;
-                self.enter_phase(if remedy { Phase::Remedy } else { Phase::Inject });
-                self.in_place.insert(action, InPlace::default());
-                self.out.push_back(Action::Inject(action));
-            }
-            Act::Revert(action) => {
-                self.enter_phase(Phase::Revert);
-                self.revert(now, action);
-                self.cause(now, index);
-            }
-        }
-    }
-
-    /// The change of this index is issued: if it is the block's last, the times of what is expected
-    /// count from here.
-    fn cause(&mut self, now: Duration, index: usize) {
-        let block = &self.plan.blocks[self.block];
-        if index + 1 < block.acts.len() {
-            return;
-        }
-        self.issued = Some(now);
-        let first = block.stages.first().cloned().unwrap_or_default();
-        for id in block.stages.iter().cloned().flatten() {
-            if first.contains(&id) || !self.trackers[id].is_throughout() {
-                self.trackers[id].arm(now);
-            }
-        }
-    }
-
-    fn acting_on(&self, wanted: Act) -> Option<usize> {
-        let State::Acting(index) = self.state else { return None };
-        (self.plan.blocks[self.block].acts.get(index) == Some(&wanted)).then_some(index)
-    }
-
-    fn was_issued(&mut self, now: Duration, action: usize) {
-        let Some(index) = self.acting_on(Act::Inject(action)) else { return };
-        let Some(in_place) = self.in_place.get_mut(&action) else { return };
-        if in_place.issued.replace(now).is_none() {
-            self.tampered = true;
-            self.emit_action(action, ActionState::Issued);
-            // Looking for the node, writing the inverse down: what came true meanwhile has another cause.
-            if index == 0 && !self.still_not_yet() {
-                self.ending = self.ending.max(Ending::CutShort);
-            }
-            self.cause(now, index);
-        }
-    }
-
-    fn proven(&mut self, now: Duration, action: usize, evidence: Vec<String>) {
-        let Some(in_place) = self.in_place.get(&action) else { return };
-        let Some(issued) = in_place.issued else {
-            return self.unproven(now, action, "it was never issued");
-        };
-        let took = now.saturating_sub(issued);
-        if let Some(index) = self.acting_on(Act::Inject(action)) {
-            self.uncertainty = took;
-            self.emit_action(action, ActionState::Proven { took, evidence });
-            self.next_act(now, index);
-        } else if let State::Proving(left) = &mut self.state
-            && left.remove(&action)
-        {
-            self.emit_action(action, ActionState::Proven { took, evidence });
-        }
-    }
-
-    fn unproven(&mut self, now: Duration, action: usize, why: &str) {
-        let name = self.plan.actions.get(action).map(|action| action.name.clone());
-        let name = name.unwrap_or_default();
-        let reason = if self.acting_on(Act::Inject(action)).is_some() {
-            format!("{name} is not proven: {why}")
-        } else if let State::Proving(left) = &mut self.state
-            && left.remove(&action)
-        {
-            format!("{name} was lost: {why}")
-        } else {
-            return;
-        };
-        self.findings.inconclusive.push(reason);
-        self.emit_action(action, ActionState::Unproven { why: why.to_owned() });
-        if matches!(self.state, State::Acting(_)) {
-            self.undo(now);
-        }
-    }
-
-    /// The change of this index is done: the next one, unless the case is to end.
-    fn next_act(&mut self, now: Duration, index: usize) {
-        if self.ending == Ending::Not {
-            self.act(now, index + 1);
-        } else {
             self.undo(now);
         }
     }
@@ -459,21 +381,23 @@ impl Machine {
     }
 
     fn measure(&mut self, id: usize) -> Option<Measured> {
+        if self.trackers[id].is_throughout() {
+            return None;
+        }
+        let cause = self.cause_of(id)?;
+        let issued = *self.issued.get(&cause)?;
+        let proven = self.proven.get(&cause).copied().unwrap_or_default();
+        let measured = self.trackers[id].met().map(|held| {
+            let time = held.at.saturating_sub(issued);
+            // What is seen before the proof is complete is uncertain by no more than itself.
+            let uncertainty = proven.min(time);
+            Measured { time, uncertainty, resolution: held.resolution }
+        });
         let slowest = match self.plan.expectations[id].phase {
             Phase::Detect => &mut self.ttd,
             Phase::Recover => &mut self.ttr,
             _ => return None,
         };
-        let issued = self.issued?;
-        if self.trackers[id].is_throughout() {
-            return None;
-        }
-        let measured = self.trackers[id].met().map(|held| {
-            let time = held.at.saturating_sub(issued);
-            // What is seen before the proof is complete is uncertain by no more than itself.
-            let uncertainty = self.uncertainty.min(time);
-            Measured { time, uncertainty, resolution: held.resolution }
-        });
         slowest.take(measured);
         measured
     }
@@ -488,6 +412,10 @@ impl Machine {
             match &self.state {
                 State::Steady { since } => self.steady(now, *since),
                 State::Checking { .. } => self.leave_check(now),
+                State::Waiting { next, until } if *until <= now => {
+                    let next = *next;
+                    self.act(now, next);
+                }
                 State::Watching(stage) => {
                     let stage = *stage;
                     self.tell(self.plan.blocks[self.block].stages.clone().into_iter().flatten());
@@ -506,7 +434,10 @@ impl Machine {
 
     /// Lets time pass for what is expected now.
     fn pass(&mut self, now: Duration) {
-        if matches!(self.state, State::Steady { .. } | State::Acting(_) | State::Watching(_)) {
+        if matches!(
+            self.state,
+            State::Steady { .. } | State::Acting(_) | State::Waiting { .. } | State::Watching(_)
+        ) {
             self.trackers.iter_mut().for_each(|tracker| tracker.pass(now));
         }
         for (id, _) in self.late().filter(|(_, opens)| *opens <= now).collect::<Vec<_>>() {
@@ -517,7 +448,7 @@ impl Machine {
     /// What is not observed before its window opens, and when that is.
     fn late(&self) -> impl Iterator<Item = (usize, Duration)> {
         let stage = match self.state {
-            State::Acting(_) => Some(0),
+            State::Acting(_) | State::Waiting { .. } => Some(0),
             State::Watching(stage) => Some(stage),
             _ => None,
         };
@@ -580,11 +511,13 @@ fn trackers(plan: &Plan) -> Vec<Tracker> {
     plan.expectations.iter().map(new).collect()
 }
 
+mod changes;
 mod ending;
 #[cfg(test)]
 mod properties;
 #[cfg(test)]
 mod sim;
 mod steady;
+mod stepping;
 #[cfg(test)]
 mod tests;

@@ -18,7 +18,7 @@ mod tracker;
 mod verdict;
 mod work;
 
-pub use driver::{Case, Ended, Held, Keep, run_case};
+pub use driver::{Ask, Case, Ended, Held, Keep, run_case};
 pub use explain::explain;
 pub use folder::{latest_folder, lock_folder, make_folder, mend_events, read_events, remove_logs};
 pub use journal::{Journal, outstanding};
@@ -27,6 +27,6 @@ pub use nodes::{Chooser, draw};
 pub use plan::{Act, Block, Plan, PlanError, Planned, PlannedAction, timing_words};
 pub use resume::Past;
 pub use session::{Chosen, Session, SessionError, numbers, skipped};
-pub use step::{Action, Input, Stands};
+pub use step::{Action, Input, Reply, Stands};
 pub use tracker::Seen;
 pub use work::Omit;

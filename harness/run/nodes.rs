@@ -67,7 +67,7 @@ impl Chooser {
         let unplanned = |error| ClusterError::caused("plan the case with its nodes", error);
         let chosen = scenario::load_with(&self.file, &self.text, nodes.clone())
             .map_err(|error| unplanned(error.plain().into()))?;
-        let plan = Plan::new(&chosen, &self.variant, self.version)
+        let plan = Plan::new(&chosen, &self.variant, self.version, self.draw)
             .map_err(|error| unplanned(Box::<dyn std::error::Error + Send + Sync>::from(error)))?;
         Ok((plan, nodes))
     }

@@ -2,9 +2,14 @@
 //! steps gathered into blocks.
 
 use std::ops::Range;
+use std::time::Duration;
+
+use sha2::{Digest, Sha256};
 
 use crate::event::{Phase, Wait};
-use crate::scenario::{self, Action, Expectation, Fault, Probe, Scenario, Step, Timing, Version};
+use crate::scenario::{
+    self, Action, Expectation, Fault, Probe, Repeat, Scenario, Step, Timing, Version,
+};
 use crate::{fault, probe};
 
 /// What one variant of a scenario does.
@@ -32,7 +37,9 @@ pub struct Planned {
     /// When it must hold.
     pub timing: Timing,
     /// The probe's period.
-    pub every: std::time::Duration,
+    pub every: Duration,
+    /// The change that its times count from, by its index in the block; nothing: [`Block::cause`].
+    pub from: Option<usize>,
     /// Whether nothing is lost if it is first observed when its window opens.
     pub late: bool,
     /// What is wanted, in words.
@@ -64,13 +71,38 @@ pub struct Block {
     pub stages: Vec<Range<usize>>,
 }
 
-/// A change: an action, by its number, is injected or taken back.
+/// A change: an action, by its number, is injected or taken back. Or time passes before one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Act {
     /// Injects it.
     Inject(usize),
     /// Takes it back.
     Revert(usize),
+    /// So much time passes since the injection before it in the block was issued; since now, if there
+    /// is none.
+    Wait(Duration),
+}
+
+impl Block {
+    /// What is changed, without the times between, each with its index among the acts.
+    pub fn changes(&self) -> impl Iterator<Item = (usize, Act)> {
+        let acts = self.acts.iter().copied().enumerate();
+        acts.filter(|(_, act)| !matches!(act, Act::Wait(_)))
+    }
+
+    /// The change that the times of what is expected count from: the last one; of one that is repeated
+    /// the first.
+    pub fn cause(&self) -> Option<usize> {
+        let (last, act) = self.changes().last()?;
+        let first =
+            self.changes().find(|(_, other)| *other == act && matches!(act, Act::Inject(_)));
+        Some(first.map_or(last, |(first, _)| first))
+    }
+
+    /// Whether the action is injected again after the act of this index.
+    pub fn injects_after(&self, index: usize, action: usize) -> bool {
+        self.acts.iter().skip(index + 1).any(|act| *act == Act::Inject(action))
+    }
 }
 
 /// Why a scenario's variant can't be planned. A scenario that was validated has none of these.
@@ -82,17 +114,26 @@ pub enum PlanError {
     /// A revert names an action that is not in place then.
     #[error("revert of {0}, which is not in place then")]
     NotInPlace(String),
+    /// Times count from an action that is not changed just before.
+    #[error("times count from {0}, which is not changed just before")]
+    NotJustBefore(String),
 }
 
 /// A variant and a version.
 type At<'a> = (&'a str, Version);
 
 impl Plan {
-    /// Plans one variant of a scenario on one version of Kubernetes.
+    /// Plans one variant of a scenario on one version of Kubernetes. The seed decides how long times with
+    /// a jitter are.
     ///
     /// # Errors
     /// If there is no such variant, or a revert names an action that was not injected before it.
-    pub fn new(scenario: &Scenario, variant: &str, version: Version) -> Result<Self, PlanError> {
+    pub fn new(
+        scenario: &Scenario,
+        variant: &str,
+        version: Version,
+        seed: u64,
+    ) -> Result<Self, PlanError> {
         let at = (variant, version);
         if !scenario.variants.iter().any(|name| name == variant) {
             return Err(PlanError::UnknownVariant(variant.to_owned()));
@@ -105,15 +146,15 @@ impl Plan {
                 Step::Inject(action) | Step::Remedy(action) if action.covers(variant, version) => {
                     let act = plan.action(action, matches!(step, Step::Remedy(_)));
                     in_place.push(act);
-                    plan.changing_block().acts.push(Act::Inject(act));
+                    plan.changing_block().acts.extend(acts(action, act, seed));
                 }
                 Step::Revert(revert) if revert.covers(variant, version) => {
                     let named = plan.named(&revert.actions, &in_place)?;
                     in_place.retain(|action| !named.contains(action));
                     plan.changing_block().acts.extend(named.into_iter().map(Act::Revert));
                 }
-                Step::Detect(expectations) => plan.stage(Phase::Detect, expectations, at),
-                Step::Recover(expectations) => plan.stage(Phase::Recover, expectations, at),
+                Step::Detect(expectations) => plan.stage(Phase::Detect, expectations, at)?,
+                Step::Recover(expectations) => plan.stage(Phase::Recover, expectations, at)?,
                 Step::Inject(_) | Step::Remedy(_) | Step::Revert(_) => {}
             }
         }
@@ -134,6 +175,7 @@ impl Plan {
             probe: expectation.probe.clone(),
             timing: expectation.timing,
             every: expectation.every,
+            from: None,
             late: matches!(expectation.timing, Timing::Throughout { .. })
                 && probe::stands_alone(&expectation.probe),
             wanted: probe::wanted(&expectation.probe),
@@ -173,24 +215,39 @@ impl Plan {
         &mut self.blocks[last]
     }
 
-    fn stage(&mut self, phase: Phase, all: &[Expectation], at: At) {
+    fn stage(&mut self, phase: Phase, all: &[Expectation], at: At) -> Result<(), PlanError> {
         let stage = self.expect(phase, all, at);
         if stage.is_empty() {
-            return;
+            return Ok(());
         }
         if self.blocks.is_empty() {
             self.blocks.push(Block::default());
         }
-        if let Some(block) = self.blocks.last_mut() {
-            block.stages.push(stage);
+        let Some(block) = self.blocks.last_mut() else { return Ok(()) };
+        let covered = all.iter().filter(|expectation| expectation.covers(at.0, at.1));
+        for (id, expectation) in stage.clone().zip(covered) {
+            let Some(from) = &expectation.from else { continue };
+            let found = block.changes().find(|(_, act)| match act {
+                Act::Inject(action) | Act::Revert(action) => self.actions[*action].name == *from,
+                Act::Wait(_) => false,
+            });
+            let (index, _) = found.ok_or_else(|| PlanError::NotJustBefore(from.clone()))?;
+            self.expectations[id].from = Some(index);
         }
+        block.stages.push(stage);
+        Ok(())
     }
 
     /// The expectations that must not hold yet just before a block's changes: each `within` of the
     /// block itself, and, as long as faults are only added, each `within` of the detection that
     /// follows.
     pub fn not_yet(&self, block: usize) -> Vec<usize> {
-        let adds = |block: &Block| block.acts.iter().all(|act| self.is_fault(*act));
+        let adds = |block: &Block| {
+            block.changes().all(|(index, act)| match act {
+                Act::Revert(action) => block.injects_after(index, action),
+                act => self.is_fault(act),
+            })
+        };
         let mut ids = Vec::new();
         for (index, later) in self.blocks.iter().enumerate().skip(block) {
             if index > block && !(adds(&self.blocks[block]) && adds(later)) {
@@ -211,9 +268,9 @@ impl Plan {
     #[must_use]
     pub fn detection_alone(mut self) -> Self {
         for block in &mut self.blocks {
-            let is_remedy = |act: &Act| {
-                let (Act::Inject(action) | Act::Revert(action)) = act;
-                self.actions[*action].remedy
+            let is_remedy = |act: &Act| match act {
+                Act::Inject(action) | Act::Revert(action) => self.actions[*action].remedy,
+                Act::Wait(_) => false,
             };
             block.acts.retain(|act| !is_remedy(act));
             let detects =
@@ -226,6 +283,31 @@ impl Plan {
     fn is_fault(&self, act: Act) -> bool {
         matches!(act, Act::Inject(action) if !self.actions[action].remedy)
     }
+}
+
+/// What is done for an action: it is injected, perhaps after a while, and perhaps again and again.
+fn acts(action: &Action, number: usize, seed: u64) -> Vec<Act> {
+    let mut acts = Vec::new();
+    if !action.after.is_zero() {
+        acts.push(Act::Wait(action.after));
+    }
+    acts.push(Act::Inject(number));
+    if let Some(Repeat { times, every, lasts, jitter }) = action.repeat {
+        for again in 1..times {
+            let drawn = jitter.mul_f64(2.0 * fraction(seed, &action.name, again));
+            acts.extend(lasts.map(Act::Wait));
+            let wait = Act::Wait((every + drawn).saturating_sub(jitter));
+            acts.extend([Act::Revert(number), wait, Act::Inject(number)]);
+        }
+    }
+    acts
+}
+
+/// A number from 0 to 1, the same for the same seed.
+fn fraction(seed: u64, name: &str, again: u32) -> f64 {
+    let hash = Sha256::digest(format!("{seed} {name} {again}").as_bytes());
+    let number = hash.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
+    f64::from(number) / f64::from(u32::MAX)
 }
 
 /// What an expectation's time is spent on: what the file says, then its window.

@@ -19,7 +19,7 @@ use super::folder::LOGS;
 use super::log::Log;
 use super::queue::Queue;
 use super::resume::Past;
-use super::{Case, Chooser, Omit, Plan, PlanError, draw, run_case};
+use super::{Ask, Case, Chooser, Omit, Plan, PlanError, draw, run_case};
 use crate::assets::{KubernetesVersion, Progress};
 use crate::cluster::{Cluster, ClusterError, ClusterOptions, Provider, Supplies};
 use crate::event::{CaseInfo, Event, Verdict, What};
@@ -73,6 +73,8 @@ pub struct Session {
     /// What the folder holds of an earlier run, which this one goes on with.
     pub past: Past,
     /// For tests alone: what is left out of each case. Cases that change nothing share a cluster at
+    /// Who is asked before each change of a cluster.
+    pub ask: Option<Ask>,
     /// the same time, one kind of cluster after another.
     pub omit: Omit,
 }
@@ -135,7 +137,7 @@ impl Session {
         let began = Instant::now();
         let jobs = self.due();
         for job in &jobs {
-            self.plan(job)?;
+            self.plan(job, 0)?;
         }
         let sizes = jobs.iter().map(|job| job.options.masters + job.options.workers);
         if let Some(nodes) = sizes.max() {
@@ -355,7 +357,7 @@ impl Session {
     /// The case, and where the one will be that goes on with its cluster.
     fn case(&self, job: &Job, shared: &Shared<'_>) -> Result<(Case, Slot), SessionError> {
         let info = self.info(job.chosen, job.variant, job.repetition);
-        let plan = self.plan(job)?;
+        let plan = self.plan(job, draw(&info))?;
         let chosen = &self.chosen[job.chosen];
         let named = named_in(&chosen.scenario.nodes, &info.variant);
         let chooser = (!named.is_empty()).then(|| Chooser {
@@ -396,7 +398,8 @@ impl Session {
             last && is_last
         });
         let (index, began, omit) = (job.index, shared.began, self.omit);
-        Ok((Case { index, info, plan, chooser, began, keep, omit }, next))
+        let ask = self.ask.clone();
+        Ok((Case { index, info, plan, chooser, began, keep, ask, omit }, next))
     }
 
     /// Whether its cases change nothing.
@@ -408,10 +411,10 @@ impl Session {
         self.fail_fast || self.repeat.is_none()
     }
 
-    fn plan(&self, job: &Job) -> Result<Plan, PlanError> {
+    fn plan(&self, job: &Job, seed: u64) -> Result<Plan, PlanError> {
         let scenario = &self.chosen[job.chosen].scenario;
         let variant = scenario.variants.get(job.variant).map_or("", String::as_str);
-        Plan::new(scenario, variant, numbers(self.kubernetes))
+        Plan::new(scenario, variant, numbers(self.kubernetes), seed)
     }
 
     fn info(&self, chosen: usize, variant: usize, repetition: usize) -> CaseInfo {

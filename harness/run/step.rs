@@ -28,6 +28,17 @@ pub struct Stands {
     pub plan: Plan,
 }
 
+/// What is to be done with what comes next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reply {
+    /// It is done.
+    GoOn,
+    /// It is left away; the case is INVALID then.
+    Skip,
+    /// The case ends: what is in place is taken back.
+    Revert,
+}
+
 /// What happens to the machine.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Input {
@@ -64,6 +75,8 @@ pub enum Input {
         /// Its last log lines.
         log: Vec<String>,
     },
+    /// What somebody wants who was asked.
+    Replied(Reply),
     /// The user wants it to end.
     Interrupted,
     /// Time has passed: the moment of [`super::Machine::wake`].
@@ -73,6 +86,8 @@ pub enum Input {
 /// What the machine wants done.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Action {
+    /// Ask somebody whether to go on with this; answered by `Replied`.
+    Ask(String),
     /// Make the cluster; answered by `ClusterReady` or `ClusterFailed`.
     Provision,
     /// Give the making of the cluster up; answered likewise.

@@ -14,6 +14,7 @@ use super::reference::{
     DURATION, FLAGS, LINE, NAME, ONLY, Rule, Shape, TEXT, kind, list, map, one_of, optional,
     required, ruled, some,
 };
+use super::repeat::{REPEAT, repeat};
 use super::tree::{Node, Value};
 use super::versions::{VERSIONS, versions};
 use super::waits::{WAITS_FOR, waits};
@@ -146,7 +147,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
     let cluster = fields.required(reader, "cluster", cluster);
     let named = named_nodes(reader, &mut fields);
     let steady_state =
-        fields.required(reader, "steadyState", |reader, node| reader.some(node, expectation));
+        fields.required(reader, "steadyState", |reader, node| reader.some(node, steady));
     let steps_node = fields.required_node(reader, "steps", |_, _| Some(()));
     let steps = steps_node.and_then(|((), node)| match &node.value {
         Value::List(items) => Some(items.iter().map(|item| step(reader, item)).collect()),
@@ -333,6 +334,14 @@ const ACTION: Shape = Shape::Shared(
         ONLY,
         VERSIONS,
         required("fault", "What is changed.", fault::FAULT),
+        optional(
+            "after",
+            "How long after the injection before it, in a row of changes, it follows.",
+            DURATION,
+        )
+        .or("0s")
+        .examples(&["after: 10s"]),
+        REPEAT,
     ]),
 );
 
@@ -342,8 +351,13 @@ fn action(reader: &mut Reader, node: &Node) -> Option<Action> {
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
     let versions = fields.optional(reader, "versions", versions).unwrap_or_default();
     let fault = fields.required(reader, "fault", fault::fault);
+    let after = fields.optional(reader, "after", Reader::duration).unwrap_or_default();
+    let repeat = match (fields.get("repeat"), &fault) {
+        (Some(node), Some(fault)) => Some(repeat(reader, node, fault)?),
+        _ => None,
+    };
     fields.end(reader);
-    Some(Action { name: name?, only, versions, fault: fault? })
+    Some(Action { name: name?, only, versions, after, repeat, fault: fault? })
 }
 
 fn revert(reader: &mut Reader, node: &Node) -> Option<Revert> {
@@ -367,8 +381,8 @@ const EXPECTATION: Shape = Shape::Shared(
             optional(
                 "every",
                 "The time from the end of one observation to the start of the next, where the probe \
-                 polls; at least 10ms. Without: 100ms for `health`, `endpoints`, `condition`, `object` and \
-                 `writes`, 500ms for `log`, 1s for the others.",
+                 polls; at least 10ms. Without: 100ms for `health`, `endpoints`, `condition`, `object`, \
+                 `lease` and `writes`, 500ms for `log`, 1s for the others.",
                 DURATION,
             )
             .examples(&["every: 2s"]),
@@ -384,6 +398,13 @@ const EXPECTATION: Shape = Shape::Shared(
                 DURATION,
             )
             .examples(&["stableFor: 5s"]),
+            optional(
+                "from",
+                "The action that its times count from, of those that are injected or reverted just \
+                 before; without: the last of them.",
+                NAME,
+            )
+            .examples(&["from: stopped"]),
             optional("throughout", "It must hold all this time.", DURATION)
                 .examples(&["throughout: 60s"]),
             optional("after", "How long after the start of its step that begins.", DURATION)
@@ -397,6 +418,16 @@ const EXPECTATION: Shape = Shape::Shared(
         ],
     ),
 );
+
+/// Reads an expectation of the steady state, before which nothing was changed.
+fn steady(reader: &mut Reader, node: &Node) -> Option<Expectation> {
+    let expectation = expectation(reader, node)?;
+    if expectation.from.is_some() {
+        let help = "leave `from` away: times of the steady state count from its beginning";
+        return reader.wrong(node, "nothing was changed before the steady state", help);
+    }
+    Some(expectation)
+}
 
 fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
     let mut fields = Fields::of(reader, node, "an expectation")?;
@@ -413,6 +444,7 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
     });
     let every = every.or_else(|| probe.as_ref().map(probe::period));
     let timing = timing(reader, &mut fields, every);
+    let from = fields.perhaps(reader, "from", Reader::name);
     let waits_for = fields.optional(reader, "waitsFor", waits).unwrap_or_default();
     if probe.as_ref().is_some_and(probe::is_momentary) {
         for (name, node) in ["stableFor", "throughout"].map(|name| (name, fields.get(name))) {
@@ -423,8 +455,8 @@ fn expectation(reader: &mut Reader, node: &Node) -> Option<Expectation> {
         }
     }
     fields.end(reader);
-    let (name, probe, timing, every) = (name?, probe?, timing?, every?);
-    Some(Expectation { name, only, versions, probe, timing, every, waits_for })
+    let (name, probe, timing, every, from) = (name?, probe?, timing?, every?, from?);
+    Some(Expectation { name, only, versions, probe, timing, every, from, waits_for })
 }
 
 /// Reads `within` with `stableFor`, or `throughout` with `after`.

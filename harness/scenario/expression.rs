@@ -3,7 +3,8 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use cel::common::ast::{EntryExpr, Expr, IdedEntryExpr, IdedExpr};
+use cel::common::ast::operators::INDEX;
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, LiteralValue};
 use cel::{Context, ExecutionError, Program, Value};
 use serde_json::Value as Json;
 
@@ -29,6 +30,11 @@ pub struct Expression {
     free: BTreeSet<String>,
     /// The functions that it calls.
     functions: BTreeSet<String>,
+    /// The keys by which it looks into what its names are.
+    keys: BTreeSet<(String, String)>,
+    /// The lists of which it says something by `all`, and those whose `size` it asks for.
+    judged: BTreeSet<String>,
+    counted: BTreeSet<String>,
 }
 
 /// What an expression is made of.
@@ -37,6 +43,12 @@ enum Part {
     Path(Vec<String>),
     /// The name of a function that is called.
     Function(String),
+    /// A name that is not declared inside, and a key: `name["key"]`.
+    Key(String, String),
+    /// A name that is not declared inside, of whose items something is said by `all`.
+    All(String),
+    /// A name that is not declared inside, whose `size` is asked for.
+    Size(String),
 }
 
 /// A place in an expression that is wrong: line from 1, column from 0, and why.
@@ -78,26 +90,40 @@ impl Expression {
             return Err(whole("it is nested too deeply".to_owned()));
         }
         let (mut fields, mut free) = (BTreeSet::new(), BTreeSet::new());
-        let mut functions = BTreeSet::new();
+        let (mut functions, mut keys) = (BTreeSet::new(), BTreeSet::new());
+        let (mut judged, mut counted) = (BTreeSet::new(), BTreeSet::new());
         walk(program.expression(), &mut Vec::new(), &mut |part| match part {
-            Part::Function(name) => {
-                functions.insert(name);
-            }
+            Part::Function(name) => drop(functions.insert(name)),
+            Part::Key(name, key) => drop(keys.insert((name, key))),
+            Part::All(name) => drop(judged.insert(name)),
+            Part::Size(name) => drop(counted.insert(name)),
             Part::Path(path) => {
                 if let Some(root) = path.first() {
                     free.insert(root.clone());
                 }
-                if path.len() > 1 {
+                if let [root, key, ..] = path.as_slice() {
+                    keys.insert((root.clone(), key.clone()));
                     fields.insert(path);
                 }
             }
         });
-        Ok(Self { program, fields, free, functions })
+        Ok(Self { program, fields, free, functions, keys, judged, counted })
     }
 
     /// The names that must be given to [`Expression::holds`].
     pub(super) fn free(&self) -> &BTreeSet<String> {
         &self.free
+    }
+
+    /// The keys by which it looks into what a name is: `name["key"]` or `name.key`.
+    pub(super) fn keys<'a>(&'a self, name: &'a str) -> impl Iterator<Item = &'a str> {
+        self.keys.iter().filter(move |(of, _)| of == name).map(|(_, key)| key.as_str())
+    }
+
+    /// Whether it says something of all items of a list, and nothing of how many there are: what is
+    /// then true of an empty list says nothing.
+    pub fn needs_some(&self, name: &str) -> bool {
+        self.judged.contains(name) && !self.counted.contains(name)
     }
 
     /// A function that it calls and that does not exist.
@@ -121,7 +147,7 @@ impl Expression {
     pub fn holds(&self, names: &[(&str, &Json)]) -> Result<bool, String> {
         match self.program.execute(&context(names)) {
             Ok(Value::Bool(holds)) => Ok(holds),
-            Ok(other) => Err(format!("it gives {other:?}, which is neither true nor false")),
+            Ok(other) => Err(format!("it gives {}, not true or false", in_words(&other))),
             Err(ExecutionError::NoSuchKey(key)) => Err(format!("there is no field {key}")),
             Err(error) => Err(error.to_string()),
         }
@@ -144,6 +170,18 @@ impl Expression {
             .filter(|path| names.iter().any(|(name, _)| *name == path[0]))
             .map(shown)
             .collect()
+    }
+}
+
+/// A value that is not the one that was wanted.
+fn in_words(value: &Value) -> String {
+    match value {
+        Value::Null => "null".to_owned(),
+        Value::Int(number) => format!("the number {number}"),
+        Value::UInt(number) => format!("the number {number}"),
+        Value::Float(number) => format!("the number {number}"),
+        Value::String(text) => format!("the text {:?}", short(text)),
+        other => format!("a {}", other.type_of()),
     }
 }
 
@@ -226,10 +264,18 @@ fn walk(of: &IdedExpr, declared: &mut Vec<String>, tell: &mut impl FnMut(Part)) 
             if call.func_name.starts_with(|char: char| char.is_ascii_alphabetic()) {
                 tell(Part::Function(call.func_name.clone()));
             }
+            tell_call(call, declared, tell);
             call.target.iter().for_each(|target| walk(target, declared, tell));
             call.args.iter().for_each(|argument| walk(argument, declared, tell));
         }
         Expr::Comprehension(over) => {
+            // Of the macros only `all` begins with true.
+            if let Expr::Literal(LiteralValue::Boolean(begins)) = &over.accu_init.expr
+                && *begins.inner()
+                && let Some(name) = list(&over.iter_range.expr, declared)
+            {
+                tell(Part::All(name.clone()));
+            }
             walk(&over.iter_range, declared, tell);
             walk(&over.accu_init, declared, tell);
             let outside = declared.len();
@@ -245,6 +291,32 @@ fn walk(of: &IdedExpr, declared: &mut Vec<String>, tell: &mut impl FnMut(Part)) 
         Expr::Struct(value) => walk_entries(&value.entries, declared, tell),
         Expr::Select(select) => walk(&select.operand, declared, tell),
         Expr::Unspecified | Expr::Literal(_) | Expr::Ident(_) => {}
+    }
+}
+
+/// Tells what a call looks up or counts.
+fn tell_call(call: &CallExpr, declared: &[String], tell: &mut impl FnMut(Part)) {
+    if call.func_name == INDEX
+        && let [of, key] = call.args.as_slice()
+        && let Expr::Ident(name) = &of.expr
+        && let Expr::Literal(LiteralValue::String(key)) = &key.expr
+        && !declared.contains(name)
+    {
+        tell(Part::Key(name.clone(), key.inner().to_owned()));
+    }
+    if call.func_name == "size" {
+        let of = call.target.as_deref().into_iter().chain(&call.args);
+        of.filter_map(|of| list(&of.expr, declared))
+            .for_each(|name| tell(Part::Size(name.clone())));
+    }
+}
+
+/// The name of the list that this is, or is made of by `filter` and `map`.
+fn list<'a>(of: &'a Expr, declared: &[String]) -> Option<&'a String> {
+    match of {
+        Expr::Ident(name) => (!declared.contains(name)).then_some(name),
+        Expr::Comprehension(over) => list(&over.iter_range.expr, declared),
+        _ => None,
     }
 }
 
@@ -317,10 +389,12 @@ mod tests {
 
     #[test]
     fn what_cannot_be_said_is_no_false() {
-        let object = json!({"spec": {}});
+        let object = json!({"spec": {}, "text": "true"});
         for (text, why) in [
             ("object.spec.holder == 'x'", "there is no field holder"),
-            ("size(object.spec)", "neither true nor false"),
+            ("size(object.spec)", "it gives the number 0, not true or false"),
+            ("object.text", "it gives the text \"true\", not true or false"),
+            ("object.spec", "it gives a map, not true or false"),
             ("object.spec > 3", "overload"),
         ] {
             let error = given(text, &object).unwrap_err();
@@ -344,6 +418,39 @@ mod tests {
             "objects v w z"
         );
         assert_eq!(free("1 == 1"), "");
+    }
+
+    #[test]
+    fn keys_of_maps_are_found_wherever_they_stand() {
+        let keys = |text: &str| {
+            let expression = Expression::new(text).unwrap();
+            expression.keys("nodes").map(str::to_owned).collect::<Vec<_>>().join(" ")
+        };
+        for (text, wanted) in [
+            ("object.x == nodes['a'] || nodes[\"b\"] in object.y", "a b"),
+            ("objects.all(o, o.x == nodes['a'] && [nodes.b] == o.y)", "a b"),
+            ("object.x.startsWith(nodes['a'] + '_')", "a"),
+            ("object.list.exists(nodes, nodes['a'] == 1)", ""),
+            ("objects.exists(o, nodes[o.x] == 'a') && hosts['b'] == ''", ""),
+        ] {
+            assert_eq!(keys(text), wanted, "{text}");
+        }
+    }
+
+    #[test]
+    fn what_is_true_of_an_empty_list_is_known() {
+        for (text, needs) in [
+            ("objects.all(o, o.x == 1)", true),
+            ("objects . all(o, o.x == 1) && !objects.exists(o, o.y == 1)", true),
+            ("objects.filter(o, has(o.x)).all(o, o.x == 1)", true),
+            ("size(objects) == 0 || objects.all(o, o.x == 1)", false),
+            ("objects.all(o, o.x == 1) && objects.size() < 3", false),
+            ("!objects.exists(o, o.x == 'objects.all(')", false),
+            ("objects.exists(o, o.list.all(x, x == 1))", false),
+            ("objects.exists_one(o, o.x == 1)", false),
+        ] {
+            assert_eq!(Expression::new(text).unwrap().needs_some("objects"), needs, "{text}");
+        }
     }
 
     #[test]

@@ -73,6 +73,19 @@ struct Past {
     detected: bool,
     /// Something was reverted or remedied.
     mended: bool,
+    /// What was changed since something was expected last.
+    row: Vec<String>,
+    /// Whether something was expected since.
+    row_ended: bool,
+}
+
+impl Past {
+    fn change(&mut self, name: &str) {
+        if std::mem::take(&mut self.row_ended) {
+            self.row.clear();
+        }
+        self.row.push(name.to_owned());
+    }
 }
 
 impl History {
@@ -91,6 +104,7 @@ impl History {
                 }
             }
             Step::Detect(expectations) => {
+                self.counts_from(reader, expectations, node);
                 let early = "nothing was injected before this is to be detected";
                 for (variants, node) in located(&all, version, expectations, node) {
                     let late = |past: &Past| !past.injected;
@@ -101,6 +115,7 @@ impl History {
                 }
             }
             Step::Recover(expectations) => {
+                self.counts_from(reader, expectations, node);
                 let early = "nothing was reverted or remedied before this is to recover";
                 for (variants, node) in located(&all, version, expectations, node) {
                     self.too_early(reader, &variants, node, early, |past| !past.mended);
@@ -128,6 +143,7 @@ impl History {
             let past = self.past(variant);
             past.injected |= injects;
             past.mended |= !injects;
+            past.change(name);
             if past.actions.insert(name.clone(), false).is_some() {
                 taken.push(variant);
             }
@@ -146,6 +162,7 @@ impl History {
         for variant in variants {
             let past = self.past(variant);
             past.mended = true;
+            past.change(name);
             match past.actions.get_mut(name) {
                 None => unknown.push(*variant),
                 Some(true) => again.push(*variant),
@@ -167,6 +184,33 @@ impl History {
         if !again.is_empty() {
             let message = format!("`{name}` was reverted before{}", self.of(&again, all));
             reader.report(Finding::new(at, message).help("revert it once in each variant"));
+        }
+    }
+
+    /// What times are said to count from must have been changed just before.
+    fn counts_from(&mut self, reader: &mut Reader, expectations: &[Expectation], node: &Node) {
+        let Some(all) = reader.variants.clone() else { return };
+        for ((variants, node), expectation) in
+            located(&all, self.version, expectations, node).zip(expectations)
+        {
+            for variant in &variants {
+                self.past(variant).row_ended = true;
+            }
+            let Some(from) = &expectation.from else { continue };
+            let without = |variant: &&&String| !self.past(variant).row.contains(from);
+            let without: Vec<&String> = variants.iter().filter(without).copied().collect();
+            if without.is_empty() || self.incomplete {
+                continue;
+            }
+            let row = self.past(without[0]).row.clone();
+            let message =
+                format!("`{from}` is not changed just before{}", self.of(&without, all.len()));
+            let help = match nearest(from, row.iter().map(String::as_str)) {
+                Some(near) => format!("did you mean `{near}`?"),
+                None if row.is_empty() => "leave `from` away".to_owned(),
+                None => format!("times can count from: {}", row.join(", ")),
+            };
+            reader.report(Finding::new(field(node, "from").span, message).help(help));
         }
     }
 

@@ -17,6 +17,7 @@ mod probe;
 mod problem;
 mod read;
 pub mod reference;
+mod repeat;
 mod template;
 mod tree;
 mod types;

@@ -7,11 +7,12 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{
     Apply, CertificateChange, ClockShift, CommandFault, ContainerNameTaken, Degrade, Delete,
-    FileChange, Freeze, Isolate, Kill, Patch, Pause, PowerOff, Scale, TooManyOpenFiles, Traffic,
+    FileChange, Freeze, Isolate, Kill, Patch, Pause, PowerOff, Program, Scale, TooManyOpenFiles,
+    Traffic,
 };
 use super::probe::{
-    CommandRun, EventSeen, Kubectl, LogLine, Metric, Object, Request, Target, Wanted, Writes,
-    Written,
+    CommandRun, EtcdState, EventSeen, Kubectl, Lease, LogLine, Metric, Object, Request, Target,
+    Wanted, Writes, Written,
 };
 use super::{Addon, NamedNode, Version, Versions, Wait};
 
@@ -156,8 +157,25 @@ pub struct Action {
     pub only: Only,
     /// Which versions of Kubernetes it is for.
     pub versions: Versions,
+    /// How long after the injection before it in a row of changes it follows; zero: at once.
+    pub after: Duration,
+    /// Whether it is injected again and again.
+    pub repeat: Option<Repeat>,
     /// What it does.
     pub fault: Fault,
+}
+
+/// How an action is repeated: each time but the last it is taken back before the next.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+pub struct Repeat {
+    /// How often it is injected: two or more.
+    pub times: u32,
+    /// The time from one injection to the next, or more if the revert takes longer.
+    pub every: Duration,
+    /// How long it stays; nothing for what happens once and is only waited for.
+    pub lasts: Option<Duration>,
+    /// By how much a time between two injections may be shorter or longer, by the seed.
+    pub jitter: Duration,
 }
 
 impl Action {
@@ -189,7 +207,7 @@ impl Revert {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Fault {
-    /// The component's process dies by the signal and is held down until the revert.
+    /// The program's process dies by the signal and is held down until the revert.
     Stop(Stop),
     /// The component runs with changed flags, one node after another.
     Settings(SettingsChange),
@@ -233,9 +251,9 @@ pub enum Fault {
 /// See [`Fault::Stop`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Stop {
-    /// What is stopped.
-    pub component: Component,
-    /// On which masters, on all at once.
+    /// What is stopped; not kube-proxy, a pod that can't be held down.
+    pub component: Program,
+    /// On which nodes, on all at once.
     pub on: Vec<NodeRef>,
     /// How its process dies.
     pub signal: Signal,
@@ -271,8 +289,21 @@ pub struct SettingsChange {
     pub on: Vec<NodeRef>,
     /// Flag name without dashes to its new value; `null` in the file takes the flag away.
     pub flags: BTreeMap<String, Option<String>>,
-    /// Whether the component starts with them. If not, it must refuse them: start and end by itself.
-    pub starts: bool,
+    /// What the component makes of them.
+    pub starts: Starts,
+}
+
+/// What a component makes of its flags.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Starts {
+    /// It runs, and an apiserver is ready.
+    #[default]
+    Ready,
+    /// An apiserver that runs and is not ready.
+    Unready,
+    /// It refuses them: it starts, and ends by itself.
+    Not,
 }
 
 /// A probe, the condition on what it sees, and a deadline.
@@ -290,6 +321,9 @@ pub struct Expectation {
     pub timing: Timing,
     /// Time from the end of one observation to the start of the next, where the probe polls.
     pub every: Duration,
+    /// The action that its times count from, of those that are injected or reverted just before; nothing:
+    /// the last.
+    pub from: Option<String>,
     /// What Kubernetes spends the time on until then.
     pub waits_for: Vec<Wait>,
 }
@@ -340,12 +374,16 @@ pub enum Probe {
     Condition(Condition),
     /// An expression over an object, or over several.
     Object(Object),
+    /// Who holds a Lease, or how often that has changed.
+    Lease(Lease),
     /// A new event about an object.
     Event(EventSeen),
     /// A new line in a log.
     Log(LogLine),
     /// A metric of a component.
     Metric(Metric),
+    /// A key or an alarm of etcd.
+    Etcd(EtcdState),
     /// A `kubectl` command.
     Kubectl(Kubectl),
     /// A shell script on a node.
@@ -414,6 +452,10 @@ pub struct Connect {
 pub enum Tally {
     /// Just so many.
     Count(u32),
+    /// So many or fewer.
+    AtMost(u32),
+    /// So many or more.
+    AtLeast(u32),
     /// A share, as a statistical statement: the count lies in the two-sided interval that a
     /// binomial with this share leaves with at most the given probability.
     Share {

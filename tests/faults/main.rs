@@ -24,7 +24,7 @@ use outage::scenario::NodeRef::{Master, Worker};
 use outage::scenario::{
     CertificateChange, ClockShift, CommandFault, Component, Degradation, Degrade, Fault,
     FileChange, Freeze, Isolate, Issuer, KeyChange, Kill, Make, NodeRef, Pause, PowerOff, Program,
-    Protocol, SettingsChange, Shift, Signal, Stop, TooManyOpenFiles, Traffic, TrafficEnd,
+    Protocol, SettingsChange, Shift, Signal, Starts, Stop, TooManyOpenFiles, Traffic, TrafficEnd,
     TrafficRule, Validity,
 };
 use serde_json::Value;
@@ -64,6 +64,10 @@ fn cases() -> Vec<(&'static str, Fault)> {
         (
             "traffic_to_a_service_is_rejected",
             Fault::Traffic(traffic(nodes(&[Worker(1)]), api(), reject)),
+        ),
+        (
+            "traffic_to_the_load_balancer_is_dropped",
+            Fault::Traffic(traffic(nodes(&[Worker(1)]), TrafficEnd::LoadBalancer, drop)),
         ),
         (
             "traffic_to_an_aggregated_api_is_dropped",
@@ -116,9 +120,25 @@ fn cases() -> Vec<(&'static str, Fault)> {
         (
             "two_stopped_apiservers",
             Fault::Stop(Stop {
-                component: Component::KubeApiserver,
+                component: static_pod(Component::KubeApiserver),
                 on: vec![Master(2), Master(3)],
                 signal: Signal::Kill,
+            }),
+        ),
+        (
+            "a_stopped_kubelet",
+            Fault::Stop(Stop {
+                component: Program::Kubelet,
+                on: vec![Worker(1)],
+                signal: Signal::Kill,
+            }),
+        ),
+        (
+            "stopped_containerds",
+            Fault::Stop(Stop {
+                component: Program::Containerd,
+                on: vec![Worker(1), Master(3)],
+                signal: Signal::Term,
             }),
         ),
         ("isolated_nodes", Fault::Isolate(Isolate { on: vec![Worker(1), Master(3)] })),
@@ -137,7 +157,7 @@ fn cases_on_nodes() -> Vec<(&'static str, Fault)> {
                 component: Component::KubeScheduler,
                 on: vec![Master(2), Master(3)],
                 flags: BTreeMap::from([("no-such-flag".to_owned(), Some("1".to_owned()))]),
-                starts: false,
+                starts: Starts::Not,
             }),
         ),
         (

@@ -105,6 +105,35 @@ fn a_probe_s_own_period_is_what_is_said_of_it() {
 }
 
 #[test]
+fn each_fault_and_each_probe_has_an_example_that_runs() {
+    let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/examples");
+    let mut used = BTreeSet::new();
+    let mut note = |what: serde_json::Value| used.extend(what.as_object().unwrap().keys().cloned());
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let text = std::fs::read(&path).unwrap();
+        let scenario =
+            load(&path.display().to_string(), &text).unwrap_or_else(|e| panic!("{}", e.plain()));
+        assert_eq!(path.file_stem().unwrap().to_str(), Some(&*scenario.name));
+        let mut expectations = scenario.steady_state;
+        for step in scenario.steps {
+            match step {
+                Step::Inject(action) | Step::Remedy(action) => {
+                    note(serde_json::to_value(action.fault).unwrap());
+                }
+                Step::Detect(all) | Step::Recover(all) => expectations.extend(all),
+                Step::Revert(_) => {}
+            }
+        }
+        expectations.iter().for_each(|it| note(serde_json::to_value(&it.probe).unwrap()));
+    }
+    let kinds: Vec<_> = faults().into_iter().chain(probes()).collect();
+    let missing: Vec<_> =
+        kinds.iter().map(|kind| kind.name).filter(|n| !used.contains(*n)).collect();
+    assert!(missing.is_empty(), "no example of {missing:?}");
+}
+
+#[test]
 fn shipped_scenarios_name_their_schema() {
     for builtin in BUILTIN {
         let line = builtin.text.lines().next().unwrap();

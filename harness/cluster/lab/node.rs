@@ -275,9 +275,9 @@ impl Running {
     /// a kubelet that starts meanwhile asks for the version once, and ends.
     async fn await_containerd(&self) -> Result<(), ClusterError> {
         let script = "for i in $(seq 400); do [ -S /run/containerd/containerd.sock ] && \
-                      crictl --runtime-endpoint unix:///run/containerd/containerd.sock \
-                      --timeout 5s version >/dev/null 2>/tmp/cri && exit 0; sleep 0.02; done; \
-                      cat /tmp/cri; exit 1";
+                      why=$(crictl --runtime-endpoint unix:///run/containerd/containerd.sock \
+                      --timeout 5s version 2>&1 >/dev/null) && exit 0; sleep 0.02; done; \
+                      printf %s \"$why\"; exit 1";
         let command = Command::script(script, [""; 0]).timeout(Duration::from_secs(60));
         let output = self.link.run(command).await?;
         if output.code == 0 {

@@ -15,21 +15,15 @@ use time::OffsetDateTime;
 use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
-use super::holder::{blocks_of, certificate_in, key_in};
+use crate::cluster::holder::{self, blocks_of, certificate_in, key_in};
 use crate::scenario::{CertificateChange, Issuer, KeyChange, Usage, Validity};
 
 /// Why a certificate can't be issued anew.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum Error {
-    /// The file is neither PEM with a certificate nor a kubeconfig with one.
-    #[error("it holds no certificate")]
-    NoCertificate,
-    /// A kubeconfig names the file that holds the certificate.
-    #[error("it names the file that holds its certificate: write `path: {0}`")]
-    Elsewhere(String),
-    /// There is no key where it should be.
-    #[error("there is no key for it")]
-    NoKey,
+    /// The file gives no certificate with its key.
+    #[error(transparent)]
+    File(#[from] holder::Error),
     /// No CA of the cluster has the name of its issuer.
     #[error(
         "`{0}` signed it, which is no CA of the cluster: write who shall sign it: `issuer: ca`"
@@ -91,7 +85,7 @@ struct Signer {
 impl Signer {
     fn of(key: &PrivateKeyDer<'_>) -> Result<Self, Error> {
         let key = any_supported_type(key).map_err(x509)?;
-        let public = key.public_key().ok_or(Error::NoKey)?;
+        let public = key.public_key().ok_or(holder::Error::NoKey)?;
         Ok(Self { public: SubjectPublicKeyInfo::from_der(&public).map_err(x509)?, key })
     }
 }
@@ -307,8 +301,8 @@ mod tests {
     use base64::prelude::BASE64_STANDARD;
     use serde_json::json;
 
-    use super::super::holder::{Holder, encode};
     use super::*;
+    use crate::cluster::holder::{Holder, encode};
     use crate::scenario::NodeRef;
 
     fn ca(name: &str) -> (String, String) {

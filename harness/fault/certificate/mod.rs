@@ -6,7 +6,6 @@
 //! sees the file change, others when they start.
 //! <https://github.com/kubernetes/kubernetes/blob/v1.34.4/staging/src/k8s.io/apiserver/pkg/server/dynamiccertificates/dynamic_serving_content.go>
 
-mod holder;
 mod issue;
 
 use std::time::Duration;
@@ -18,8 +17,8 @@ use super::file::{self, Change, State};
 use super::{Issued, Primitive, Proof, in_turn, nodes, record};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
+use crate::cluster::holder::{Holder, encode};
 use crate::scenario::{CertificateChange, Issuer, KeyChange, NodeRef, Usage, Validity};
-use holder::{Holder, encode};
 use issue::Ca;
 
 /// All reading and writing on one node.
@@ -54,19 +53,20 @@ impl CertificateChange {
         let (node, path) = (access.node(on)?, &self.path);
         let failed = |error: issue::Error| ClusterError::caused(format!("{path} on {on}"), error);
         let file = file::file(&**node, path).await?;
-        let holder = Holder::of(&file.bytes()?).map_err(failed)?;
+        let holder = Holder::of(&file.bytes()?).map_err(|error| failed(error.into()))?;
         let key_path = holder.key_beside(path);
         let key_file = match &key_path {
             Some(key_path) => Some(file::file(&**node, key_path).await?),
             None => None,
         };
         let key_bytes = key_file.as_ref().map(file::Content::bytes).transpose()?;
-        let key = holder.key(key_bytes.as_deref()).map_err(failed)?;
-        let certificate = holder.certificate().map_err(failed)?;
+        let key = holder.key(key_bytes.as_deref()).map_err(|error| failed(error.into()))?;
+        let certificate = holder.certificate().map_err(|error| failed(error.into()))?;
         let issued = issue::anew(self, &certificate, &key, cas, now).map_err(failed)?;
         let with = |file: &file::Content, bytes: &[u8]| State::File(file.with(bytes));
         let key_in_file = issued.key.as_ref().filter(|_| key_path.is_none());
-        let bytes = holder.with(&issued.certificate, key_in_file).map_err(failed)?;
+        let bytes = holder.with(&issued.certificate, key_in_file);
+        let bytes = bytes.map_err(|error| failed(error.into()))?;
         let wanted = with(&file, &bytes);
         let mut changes = Vec::new();
         if let (Some(path), Some(file), Some(key)) = (key_path, key_file, &issued.key) {

@@ -167,7 +167,7 @@ async fn ask<T>(
     request: impl Future<Output = kube::Result<T>>,
 ) -> Result<T, ClusterError> {
     match tokio::time::timeout(ANSWER, request).await {
-        Ok(answer) => answer.map_err(|error| failed(what, error)),
+        Ok(answer) => answer.map_err(|error| ClusterError::caused(what, error)),
         Err(_) => Err(ClusterError::new(format!("{what}: no answer in {ANSWER:?}"))),
     }
 }
@@ -182,8 +182,8 @@ where
         let answer = tokio::time::timeout(ANSWER, request()).await;
         let failure = match answer {
             Ok(Ok(value)) => return Ok(value),
-            Ok(Err(error)) if is_final(&error) => return Err(failed(what, error)),
-            Ok(Err(error)) => failed(what, error),
+            Ok(Err(error)) if is_final(&error) => return Err(ClusterError::caused(what, error)),
+            Ok(Err(error)) => ClusterError::caused(what, error),
             Err(_) => ClusterError::new(format!("{what}: no answer in {ANSWER:?}")),
         };
         if start.elapsed() >= PATIENCE {
@@ -193,22 +193,21 @@ where
     }
 }
 
+/// What the API says of a manifest with fields that its kind does not have, with a code that is none
+/// of a bad request.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/staging/src/k8s.io/apimachinery/pkg/util/managedfields/internal/structuredmerge.go>
+const BAD_MANIFEST: [&str; 2] =
+    ["failed to create typed patch object", "field not declared in schema"];
+
 /// Whether the same request would be answered the same way again.
 fn is_final(error: &kube::Error) -> bool {
     match error {
         kube::Error::Api(status) if status.code == 409 => status.reason == "AlreadyExists",
+        kube::Error::Api(status) if status.code == 500 => {
+            BAD_MANIFEST.iter().any(|said| status.message.contains(said))
+        }
         kube::Error::Api(status) => status.code < 500 && status.code != 429,
         _ => false,
-    }
-}
-
-/// What the API says itself reads better than the library's rendering of it.
-fn failed(what: &str, error: kube::Error) -> ClusterError {
-    match error {
-        kube::Error::Api(status) if !status.message.is_empty() => {
-            ClusterError::new(format!("{what}: {} ({})", status.message, status.code))
-        }
-        error => ClusterError::caused(what, error),
     }
 }
 
@@ -311,21 +310,25 @@ mod tests {
 
     #[test]
     fn only_what_may_pass_is_asked_again() {
-        let error = |code, reason: &str| {
-            kube::Error::Api(Box::new(Status::failure("no", reason).with_code(code)))
-        };
-        for (code, reason, wanted) in [
-            (409, "Conflict", false),
-            (409, "AlreadyExists", true),
-            (429, "TooManyRequests", false),
-            (503, "ServiceUnavailable", false),
-            (403, "Forbidden", true),
-            (404, "NotFound", true),
-            (422, "Invalid", true),
+        let bad = "failed to create typed patch object (/a; /v1, Kind=Namespace): .spec.x: field not \
+                   declared in schema";
+        for (code, message, reason, wanted) in [
+            (409, "no", "Conflict", false),
+            (409, "no", "AlreadyExists", true),
+            (429, "no", "TooManyRequests", false),
+            (500, "no", "InternalError", false),
+            (500, bad, "", true),
+            (503, "no", "ServiceUnavailable", false),
+            (400, "no", "BadRequest", true),
+            (401, "no", "Unauthorized", true),
+            (403, "no", "Forbidden", true),
+            (404, "no", "NotFound", true),
+            (422, "no", "Invalid", true),
         ] {
-            assert_eq!(is_final(&error(code, reason)), wanted, "{code} {reason}");
+            let error = Status::failure(message, reason).with_code(code);
+            let error = kube::Error::Api(error.boxed());
+            assert_eq!(is_final(&error), wanted, "{code} {reason}");
         }
-        assert_eq!(failed("try", error(403, "Forbidden")).to_string(), "try: no (403)");
     }
 
     #[test]

@@ -28,7 +28,7 @@ pub(super) async fn sources(
             return Ok(on.iter().map(|on| Source { on: *on, pods: vec![] }).collect());
         }
         TrafficEnd::Pods { namespace, labels } => (namespace, labels),
-        TrafficEnd::Component { .. } | TrafficEnd::Service(_) => {
+        TrafficEnd::Component { .. } | TrafficEnd::Service(_) | TrafficEnd::LoadBalancer => {
             return Err(ClusterError::new("traffic starts on nodes or in pods"));
         }
     };
@@ -91,8 +91,21 @@ pub(super) async fn targets(
             }
         }
         TrafficEnd::Service(name) => targets = behind_service(name, &traffic.ports, access).await?,
+        TrafficEnd::LoadBalancer => {
+            let at = access.cluster().load_balancer();
+            let mut nodes = access.cluster().nodes().iter();
+            let itself = nodes.find(|node| node.address() == at.ip()).map(|node| node.id());
+            targets.push(load_balancer(at, &traffic.ports, itself));
+        }
     }
     Ok(targets)
+}
+
+/// The load balancer; with one master it may be that master itself.
+fn load_balancer(at: SocketAddr, wanted: &[u16], itself: Option<NodeRef>) -> Target {
+    let ports = if wanted.is_empty() { vec![at.port()] } else { wanted.to_vec() };
+    let look = ports.first().copied().unwrap_or_default();
+    Target { address: at.ip(), ports, look, inside: None, outside: itself }
 }
 
 /// The pods with these labels, of which there must be some.
@@ -265,6 +278,17 @@ mod tests {
         }}))
         .unwrap();
         assert!(service_targets(&headless, &[], &[]).is_err());
+    }
+
+    #[test]
+    fn the_load_balancer_is_its_address_and_its_own_port() {
+        let at = "10.77.0.2:6443".parse().unwrap();
+        let target = load_balancer(at, &[], None);
+        assert!(target.hits(at) && !target.hits("10.77.0.2:443".parse().unwrap()));
+        assert_eq!((target.look, target.outside), (6443, None));
+        let target = load_balancer(at, &[443], Some(NodeRef::Master(1)));
+        assert_eq!((target.ports, target.look), (vec![443], 443));
+        assert_eq!(target.outside, Some(NodeRef::Master(1)));
     }
 
     #[test]

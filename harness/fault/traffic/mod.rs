@@ -5,7 +5,8 @@
 //! comes back alone. A Service is its virtual address and the endpoints that it has when the fault is
 //! injected: connections to the virtual address are caught wherever they would have ended, those to
 //! the endpoints of later pods are not. A node is what runs in its own network; its pods are ends of
-//! their own. `to: {component: …}` on the node itself covers its loopback address, by which
+//! their own. The load balancer is an address on no node, or, where there is but one master, perhaps
+//! that master's. `to: {component: …}` on the node itself covers its loopback address, by which
 //! kubeadm's apiservers reach their etcd.
 //!
 //! What else it changes: a dropped datagram's sender on the node itself is told so by its own kernel
@@ -161,14 +162,18 @@ impl Traffic {
         let hit = |at: &SocketAddr| {
             before.targets.iter().any(|target| target.is_for(source) && target.hits(*at))
         };
-        let mut beside = ends::candidates(source, access).into_iter().filter(|at| !hit(at));
-        if let Some(beside) = beside.next() {
+        let mut unreached = None;
+        // Another fault may have stopped a kubelet.
+        for beside in ends::candidates(source, access).into_iter().filter(|at| !hit(at)) {
             match connect(source, *from, beside, access).await? {
-                Reply::Answers => evidence.push(format!("{beside} beside it is reached")),
-                reply => return Ok(Err(format!("{beside} beside it, from {said}: {reply}"))),
+                Reply::Answers => {
+                    evidence.push(format!("{beside} beside it is reached"));
+                    return Ok(Ok(evidence));
+                }
+                reply => unreached = Some(format!("{beside} beside it, from {said}: {reply}")),
             }
         }
-        Ok(Ok(evidence))
+        Ok(unreached.map_or(Ok(evidence), Err))
     }
 }
 
@@ -244,6 +249,7 @@ fn end(end: &TrafficEnd) -> String {
             format!("pods {} in {namespace}", labels.join(","))
         }
         TrafficEnd::Service(name) => format!("service {name}"),
+        TrafficEnd::LoadBalancer => "the load balancer".to_owned(),
     }
 }
 
@@ -336,6 +342,10 @@ mod tests {
             traffic.does(),
             format!("drop traffic from master-3 to and back from {service}")
         );
+        let to = std::mem::replace(&mut traffic.to, TrafficEnd::LoadBalancer);
+        let said = "drop traffic from master-3 to and back from the load balancer";
+        assert_eq!(traffic.does(), said);
+        traffic.to = to;
         traffic.ports = vec![443, 80];
         traffic.protocol = Some(Protocol::Tcp);
         traffic.one_way = true;

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use super::stepping::Asked;
 use super::{Ending, Machine, State};
 use crate::event::{ActionState, Phase, What};
 use crate::run::plan::Act;
@@ -53,6 +54,12 @@ impl Machine {
     }
 
     fn begin_undo(&mut self, now: Duration) {
+        if !self.asks(Asked::Undo) {
+            self.take_back(now);
+        }
+    }
+
+    pub(super) fn take_back(&mut self, now: Duration) {
         self.state = State::Undoing;
         self.undo_next(now);
     }
@@ -90,7 +97,7 @@ impl Machine {
         let took = now.saturating_sub(since);
         self.emit_action(action, ActionState::Reverted { took });
         if let Some(index) = self.acting_on(Act::Revert(action)) {
-            self.uncertainty = took;
+            self.proven.insert(index, took);
             self.next_act(now, index);
         } else {
             self.undo_next(now);

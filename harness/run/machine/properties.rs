@@ -6,6 +6,7 @@ use proptest::prelude::*;
 use super::sim::{Sim, change, expect, plan, secs};
 use super::*;
 use crate::event::Outcome;
+use crate::run::step::Reply;
 use crate::run::tracker::Seen;
 use crate::scenario::{Expectation, Only, Revert, Step, Timing, Versions};
 
@@ -151,6 +152,7 @@ impl World {
                 self.tell(Input::Reverted(id));
             }
             Action::Revert(id) => self.tell(Input::NotReverted(id, "no".into())),
+            Action::Ask(_) => self.tell(Input::Replied(Reply::GoOn)),
             Action::Collect => self.tell(Input::Collected(well.then(String::new))),
             Action::Teardown { .. } => {
                 self.tell(Input::TornDown(if well { Ok(()) } else { Err("no".into()) }));

@@ -6,7 +6,7 @@ use crate::run::step::Stands;
 use crate::run::tracker::Seen;
 use crate::scenario::{
     Action as Change, ClusterNeeds, Component, Expectation, Fault, Health, HealthState, NodeRef,
-    Nodes, Only, Probe, Revert, Scenario, Signal, Step, Stop, Timing, Versions,
+    Nodes, Only, Probe, Program, Revert, Scenario, Signal, Step, Stop, Timing, Versions,
 };
 
 pub(super) fn secs(seconds: u64) -> Duration {
@@ -18,7 +18,16 @@ pub(super) fn expect(name: &str, timing: Timing) -> Expectation {
     let health = Health { apiserver, path: "/readyz".into(), is: HealthState::Ok, check: None };
     let (only, versions) = (Only::All, Versions::All);
     let (probe, every) = (Probe::Health(health), secs(1));
-    Expectation { name: name.into(), only, versions, probe, timing, every, waits_for: vec![] }
+    Expectation {
+        name: name.into(),
+        only,
+        versions,
+        probe,
+        timing,
+        every,
+        from: None,
+        waits_for: vec![],
+    }
 }
 
 pub(super) fn within(name: &str) -> Expectation {
@@ -30,9 +39,11 @@ pub(super) fn throughout(name: &str) -> Expectation {
 }
 
 pub(super) fn change(name: &str) -> Change {
-    let (component, on) = (Component::KubeApiserver, NodeRef::Master(3));
+    let (component, on) = (Program::Component(Component::KubeApiserver), NodeRef::Master(3));
     let fault = Fault::Stop(Stop { component, on: vec![on], signal: Signal::Kill });
-    Change { name: name.into(), only: Only::All, versions: Versions::All, fault }
+    let (only, versions) = (Only::All, Versions::All);
+    let (after, repeat) = (Duration::ZERO, None);
+    Change { name: name.into(), only, versions, fault, after, repeat }
 }
 
 pub(super) fn revert(names: &[&str]) -> Step {
@@ -66,7 +77,7 @@ pub(super) fn scenario() -> Scenario {
 
 pub(super) fn plan(steady: Vec<Expectation>, steps: Vec<Step>) -> Plan {
     let scenario = Scenario { steady_state: steady, steps, ..scenario() };
-    Plan::new(&scenario, "default", VERSION).unwrap()
+    Plan::new(&scenario, "default", VERSION, 0).unwrap()
 }
 
 /// Steady state 0; fault `a`; detection 1 (within), 2 (throughout); revert; recovery 3.

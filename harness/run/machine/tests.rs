@@ -458,7 +458,7 @@ fn a_revert_of_what_is_not_in_place_and_an_unknown_variant_are_errors() {
     use super::super::plan::PlanError;
     let steps = vec![Step::Inject(change("a")), revert(&["a"]), revert(&["a"])];
     let mut scenario = Scenario { steps, ..scenario() };
-    let of = |scenario: &Scenario, variant| Plan::new(scenario, variant, VERSION).map(drop);
+    let of = |scenario: &Scenario, variant| Plan::new(scenario, variant, VERSION, 0).map(drop);
     assert_eq!(of(&scenario, "default"), Err(PlanError::NotInPlace("a".into())));
     assert_eq!(of(&scenario, "other"), Err(PlanError::UnknownVariant("other".into())));
     scenario.steps.pop();
@@ -591,7 +591,7 @@ fn versions_decide_what_is_expected_and_done() {
         vec![Step::Inject(change("a")), Step::Inject(only_new), Step::Detect(vec![old, new])];
     let scenario = Scenario { steps, ..scenario() };
     let of = |version| {
-        let plan = Plan::new(&scenario, "default", version).unwrap();
+        let plan = Plan::new(&scenario, "default", version, 0).unwrap();
         let names = plan.expectations.iter().map(|planned| planned.name.clone());
         (names.collect::<Vec<_>>(), plan.actions.len())
     };

@@ -23,7 +23,7 @@ pub struct Degrade {
     pub from: Vec<NodeRef>,
     /// Where these connections lead.
     pub to: TrafficEnd,
-    /// Ports of `to`; none: every port (a Service's or a component's own).
+    /// Ports of `to`; none: every port (a Service's, a component's or the load balancer's own).
     pub ports: Vec<u16>,
     /// What becomes of a connection.
     pub by: Degradation,
@@ -91,7 +91,7 @@ pub(super) const DEGRADE: Field = kind(
         ),
         optional(
             "ports",
-            "Ports of `to`; without: every port, or those of the Service or the component itself.",
+            "Ports of `to`; without: every port, or its own of a Service, a component or the load balancer.",
             some(&Shape::Whole { least: 1, most: 65535 }),
         ),
     ]),
@@ -99,6 +99,7 @@ pub(super) const DEGRADE: Field = kind(
 .examples(&[
     "degrade: {from: {master: 3}, to: {component: {name: etcd, on: [{master: 1}, {master: 2}]}}, by: {delay: 200ms}}",
     "degrade: {from: {worker: 1}, to: {every: masters}, ports: [6443], by: {resetAfter: 20000}}",
+    "degrade: {from: {worker: 1}, to: loadBalancer, by: {bandwidth: 10000}}",
 ]);
 
 pub(super) fn degrade(reader: &mut Reader, node: &Node) -> Option<Fault> {

@@ -44,7 +44,7 @@ const MAKES: [(&str, Read<Make>); 4] = [
 ];
 
 /// How the path of a file is written.
-pub(super) const PATH: Shape = text(
+pub(in super::super) const PATH: Shape = text(
     "the whole path of a file, such as `/etc/kubernetes/pki/ca.crt`",
     r"^(/(?!\.{1,2}(/|$))[^/]+)+$",
 );
@@ -106,7 +106,7 @@ fn plain(reader: &mut Reader, node: &Node, make: Make) -> Option<Make> {
 }
 
 /// Reads the path of a file from the node's root.
-pub(super) fn path(reader: &mut Reader, node: &Node) -> Option<String> {
+pub(in super::super) fn path(reader: &mut Reader, node: &Node) -> Option<String> {
     let path = reader.line(node)?;
     let fits = |part: &str| !part.is_empty() && part != "." && part != "..";
     match path.strip_prefix('/') {

@@ -21,6 +21,7 @@ pub use command::CommandFault;
 pub use container::{ContainerNameTaken, NameHolder};
 pub use degrade::{Degradation, Degrade};
 pub use file::{FileChange, Make};
+pub(super) use file::{PATH, path};
 pub use kill::Kill;
 pub use node::{Freeze, Isolate, PowerOff};
 pub use object::{Apply, Delete, ObjectRef, Patch, PatchStrategy, Scale};
@@ -35,7 +36,7 @@ use super::problem::Finding;
 use super::read::{Fields, Read, Reader};
 use super::reference::{CHANGED_FLAGS, Field, Shape, kind, map, one_of, optional, required};
 use super::tree::{Node, Value};
-use super::{Component, Fault, SettingsChange, Signal, Stop};
+use super::{Component, Fault, SettingsChange, Signal, Starts, Stop};
 
 const FAULTS: [(&str, Read<Fault>); 19] = [
     ("stop", stop),
@@ -130,17 +131,19 @@ const STOP: Field = kind(
     "stop",
     "A component dies by the signal and is held down until the revert.",
     map(&[
-        required("component", "What is stopped.", COMPONENT),
-        required("on", "On which masters, on all at once.", places::MASTERS),
+        required("component", "What is stopped.", program::STOPPABLE_PROGRAM),
+        required("on", "On which nodes, on all at once; a component's are masters.", places::NODES),
         required("signal", "How its process dies.", SIGNAL),
     ]),
 )
-.examples(&["stop: {component: kube-apiserver, on: {master: 3}, signal: SIGKILL}"]);
+.examples(&[
+    "stop: {component: kube-apiserver, on: {master: 3}, signal: SIGKILL}",
+    "stop: {component: kubelet, on: {worker: 1}, signal: SIGTERM}",
+]);
 
 fn stop(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`stop`")?;
-    let component = fields.required(reader, "component", component);
-    let on = fields.required(reader, "on", places::masters);
+    let (component, on) = program::one_on(reader, &mut fields, program::stoppable);
     let signal = fields.required(reader, "signal", signal);
     fields.end(reader);
     Some(Fault::Stop(Stop { component: component?, on: on?, signal: signal? }))
@@ -160,8 +163,8 @@ const SETTINGS: Field = kind(
         optional(
             "starts",
             "Whether the component starts with them; if not, it must refuse them: start, and end by \
-             itself.",
-            Shape::Bool,
+             itself. `unready`: an apiserver that runs and does not become ready.",
+            Shape::Either(&[Shape::Bool, Shape::Just("unready")]),
         )
         .or("true"),
     ]),
@@ -169,6 +172,7 @@ const SETTINGS: Field = kind(
 .examples(&[
     "settings: {component: kube-apiserver, on: {every: masters}, flags: {endpoint-reconciler-type: lease, apiserver-count: null}}",
     "settings: {component: kube-scheduler, on: {master: 1}, flags: {no-such-flag: \"1\"}, starts: false}",
+    "settings: {component: kube-apiserver, on: {master: 3}, flags: {encryption-provider-config: /etc/kubernetes/pki/encryption.yaml}, starts: unready}",
 ]);
 
 fn settings(reader: &mut Reader, node: &Node) -> Option<Fault> {
@@ -176,9 +180,29 @@ fn settings(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let component = fields.required(reader, "component", component);
     let on = fields.required(reader, "on", places::masters);
     let flags = fields.required(reader, "flags", |reader, node| flags(reader, node, changed_flag));
-    let starts = fields.optional(reader, "starts", Reader::boolean).unwrap_or(true);
+    let starts_node = fields.get("starts");
+    let starts = match starts_node {
+        Some(node) => starts(reader, node),
+        None => Some(Starts::Ready),
+    };
     fields.end(reader);
-    Some(Fault::Settings(SettingsChange { component: component?, on: on?, flags: flags?, starts }))
+    let (component, starts) = (component?, starts?);
+    if let (Some(node), Starts::Unready, true) =
+        (starts_node, starts, component != Component::KubeApiserver)
+    {
+        let message = format!("{} does not say whether it is ready", component.name());
+        return reader.wrong(node, message, "write `true` or `false`, or take kube-apiserver");
+    }
+    Some(Fault::Settings(SettingsChange { component, on: on?, flags: flags?, starts }))
+}
+
+fn starts(reader: &mut Reader, node: &Node) -> Option<Starts> {
+    match &node.value {
+        Value::Bool(true) => Some(Starts::Ready),
+        Value::Bool(false) => Some(Starts::Not),
+        Value::Text(text) if text == "unready" => Some(Starts::Unready),
+        _ => reader.mistyped(node, "`true`, `false` or `unready`"),
+    }
 }
 
 /// Reads flags, their values by `value`.

@@ -2,9 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::super::read::{Fields, Reader};
+use super::super::read::{Fields, Read, Reader};
 use super::super::reference::Shape;
-use super::super::tree::Node;
+use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef};
 use super::places;
 
@@ -44,6 +44,26 @@ pub(super) const PROGRAM: Shape = Shape::Words(&[
     ("kube-proxy", ""),
 ]);
 
+/// Those that can be held down.
+const STOPPABLE: [(&str, Program); 6] = [
+    ("kube-apiserver", Program::Component(Component::KubeApiserver)),
+    ("kube-controller-manager", Program::Component(Component::KubeControllerManager)),
+    ("kube-scheduler", Program::Component(Component::KubeScheduler)),
+    ("etcd", Program::Component(Component::Etcd)),
+    ("kubelet", Program::Kubelet),
+    ("containerd", Program::Containerd),
+];
+
+/// How one of them is written.
+pub(super) const STOPPABLE_PROGRAM: Shape = Shape::Words(&[
+    ("kube-apiserver", ""),
+    ("kube-controller-manager", ""),
+    ("kube-scheduler", ""),
+    ("etcd", ""),
+    ("kubelet", ""),
+    ("containerd", ""),
+]);
+
 impl Program {
     /// Its name, also that of its process.
     pub fn name(self) -> &'static str {
@@ -61,12 +81,30 @@ pub(super) fn program(reader: &mut Reader, node: &Node) -> Option<Program> {
     reader.word(node, &PROGRAMS)
 }
 
+/// Reads the name of a program that can be held down.
+pub(super) fn stoppable(reader: &mut Reader, node: &Node) -> Option<Program> {
+    if matches!(&node.value, Value::Text(text) if text == "kube-proxy") {
+        let help = "write a `kill` or a `pause` of it, or stop another, such as `kubelet`";
+        return reader.wrong(node, "kube-proxy, a pod of a DaemonSet, can't be held down", help);
+    }
+    reader.word(node, &STOPPABLE)
+}
+
 /// Reads `component` and `on`, which are both required: a component's nodes are masters.
 pub(super) fn program_on(
     reader: &mut Reader,
     fields: &mut Fields,
 ) -> (Option<Program>, Option<Vec<NodeRef>>) {
-    let component = fields.required(reader, "component", program);
+    one_on(reader, fields, program)
+}
+
+/// The same, with `component` read by `read`.
+pub(super) fn one_on(
+    reader: &mut Reader,
+    fields: &mut Fields,
+    read: Read<Program>,
+) -> (Option<Program>, Option<Vec<NodeRef>>) {
+    let component = fields.required(reader, "component", read);
     let places = match component {
         Some(Program::Component(_)) => places::masters,
         _ => places::nodes,

@@ -24,7 +24,7 @@ pub struct Traffic {
     pub to: TrafficEnd,
     /// What becomes of a packet.
     pub rule: TrafficRule,
-    /// Ports of `to`; none: every port (a Service's or a component's own).
+    /// Ports of `to`; none: every port (a Service's, a component's or the load balancer's own).
     pub ports: Vec<u16>,
     /// Only this protocol.
     pub protocol: Option<Protocol>,
@@ -55,6 +55,8 @@ pub enum TrafficEnd {
     /// A Service, `namespace/name`: its virtual address, and the endpoints that it has when the
     /// fault is injected.
     Service(String),
+    /// The load balancer before the apiservers: its address, and the port on which it serves.
+    LoadBalancer,
 }
 
 /// What becomes of a packet.
@@ -102,7 +104,7 @@ const RULES: [(&str, TrafficRule); 2] =
 
 const PROTOCOLS: [(&str, Protocol); 2] = [("tcp", Protocol::Tcp), ("udp", Protocol::Udp)];
 
-const ENDS: [(&str, Read<TrafficEnd>); 7] = [
+const ENDS: [(&str, Read<TrafficEnd>); 8] = [
     ("master", nodes_without_name),
     ("worker", nodes_without_name),
     ("node", nodes_without_name),
@@ -110,6 +112,10 @@ const ENDS: [(&str, Read<TrafficEnd>); 7] = [
     ("component", component),
     ("pod", pods),
     ("service", |reader, node| service(reader, node).map(TrafficEnd::Service)),
+    ("loadBalancer", |reader, node| match node.value {
+        Value::Null => Some(TrafficEnd::LoadBalancer),
+        _ => reader.wrong(node, "`loadBalancer` takes no value", "write `to: loadBalancer`"),
+    }),
 ];
 
 /// The pods with all these labels.
@@ -132,7 +138,7 @@ const FROM: Shape = Shape::Either(&[
     Shape::OneOf {
         what: "nodes or pods",
         kinds: &[MASTER_KIND, WORKER_KIND, NODE_KIND, EVERY, POD],
-        refused: &["component", "service"],
+        refused: &["component", "service", "loadBalancer"],
     },
     some(&NODE),
 ]);
@@ -163,6 +169,12 @@ pub(super) const TO: Shape = Shape::Either(&[
                 NAMESPACED,
             )
             .examples(&["service: kube-system/kube-dns"]),
+            kind(
+                "loadBalancer",
+                "The load balancer before the apiservers: its address, and the port on which it \
+                 serves.",
+                Shape::Nothing,
+            ),
         ],
     ),
     some(&NODE),
@@ -185,7 +197,7 @@ pub(super) const TRAFFIC: Field = kind(
         ),
         optional(
             "ports",
-            "Ports of `to`; without: every port, or those of the Service or the component itself.",
+            "Ports of `to`; without: every port, or its own of a Service, a component or the load balancer.",
             some(&Shape::Whole { least: 1, most: 65535 }),
         ),
         optional(
@@ -198,6 +210,7 @@ pub(super) const TRAFFIC: Field = kind(
 )
 .examples(&[
     "traffic: {from: {master: 3}, to: {service: kube-system/kube-dns}, do: drop}",
+    "traffic: {from: {worker: 1}, to: loadBalancer, do: drop}",
     "traffic: {from: {every: workers}, to: {component: {name: kube-apiserver, on: {master: 1}}}, do: reject, ports: [6443], protocol: tcp, oneWay: true}",
 ]);
 
@@ -234,6 +247,12 @@ fn from(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
             "a Service sends nothing",
             "write the pods behind it, such as \
              `from: {pod: {namespace: default, labels: {app: web}}}`",
+        ),
+        TrafficEnd::LoadBalancer => reader.wrong(
+            node,
+            "the load balancer is no node of the cluster",
+            "write the nodes or pods that connect to it, such as `from: {worker: 1}`, and \
+             `to: loadBalancer`",
         ),
         end => Some(end),
     }

@@ -101,6 +101,16 @@ pub(super) fn number_wanted(reader: &mut Reader, node: &Node) -> Option<Wanted> 
     reader.one_of(node, "a comparison", &WANTED)
 }
 
+/// Reads how often something must have changed.
+pub(super) fn changes(reader: &mut Reader, node: &Node) -> Option<Wanted> {
+    match number_wanted(reader, node)? {
+        Wanted::Absent => {
+            reader.wrong(node, "a count is never absent", "write `changes: {equals: 0}`")
+        }
+        wanted => Some(wanted),
+    }
+}
+
 const AT_LEAST: Field = kind("atLeast", "This or more.", Shape::Number).examples(&["atLeast: 1"]);
 const AT_MOST: Field = kind("atMost", "This or less.", Shape::Number).examples(&["atMost: 0.5"]);
 const EQUALS: Field = kind("equals", "Just this.", Shape::Number).examples(&["equals: 0"]);

@@ -2,8 +2,10 @@
 //! stands in a file of its own, beside its reading.
 
 mod command;
+mod etcd;
 mod event;
 mod kubectl;
+mod lease;
 mod log;
 mod metric;
 mod object;
@@ -25,28 +27,32 @@ use super::{
 };
 
 pub use command::CommandRun;
+pub use etcd::{EtcdAlarm, EtcdSide, EtcdState};
 pub use event::{EventSeen, Involved};
 pub use kubectl::Kubectl;
+pub use lease::{Lease, LeaseSide};
 pub use log::{LogLine, LogOf};
 pub use metric::{Metric, MetricOf, MetricSide, Wanted};
 pub use object::Object;
-pub use request::{Caller, Request, User};
+pub use request::{Caller, Holding, Request, User};
 pub use said::Said;
 pub use target::Target;
 pub use writes::{Writes, Written};
 
 use target::{NAMESPACED, TARGET, service, target};
 
-const PROBES: [(&str, Read<Probe>); 13] = [
+const PROBES: [(&str, Read<Probe>); 15] = [
     ("health", health),
     ("endpoints", endpoints),
     ("connect", connect),
     ("request", request::read),
     ("condition", condition),
     ("object", object::read),
+    ("lease", lease::read),
     ("event", event::read),
     ("log", log::read),
     ("metric", metric::read),
+    ("etcd", etcd::read),
     ("kubectl", kubectl::read),
     ("command", command::read),
     ("writes", writes::read),
@@ -65,9 +71,11 @@ pub(super) const PROBE: Shape = Shape::Shared(
             request::REQUEST,
             CONDITION,
             object::OBJECT,
+            lease::LEASE,
             event::EVENT,
             log::LOG,
             metric::METRIC,
+            etcd::ETCD,
             kubectl::KUBECTL,
             command::COMMAND,
             writes::WRITES,
@@ -97,12 +105,14 @@ pub(super) fn period(probe: &Probe) -> Duration {
         | Probe::Endpoints(_)
         | Probe::Condition(_)
         | Probe::Object(_)
+        | Probe::Lease(_)
         | Probe::Writes(_) => Duration::from_millis(100),
         Probe::Log(_) => Duration::from_millis(500),
         Probe::Connect(_)
         | Probe::Request(_)
         | Probe::Event(_)
         | Probe::Metric(_)
+        | Probe::Etcd(_)
         | Probe::Kubectl(_)
         | Probe::Command(_)
         | Probe::Written(_) => Duration::from_secs(1),
@@ -324,13 +334,7 @@ fn condition_side(reader: &mut Reader, fields: &mut Fields) -> Option<ConditionS
             let help = "write an expectation for each";
             return reader.wrong(node, "`changes` and `status` exclude each other", help);
         }
-        return match metric::number_wanted(reader, node)? {
-            Wanted::Absent => {
-                let help = "write `changes: {equals: 0}`";
-                reader.wrong(node, "a count is never absent", help)
-            }
-            wanted => Some(ConditionSide::Changes(wanted)),
-        };
+        return metric::changes(reader, node).map(ConditionSide::Changes);
     }
     let status = if let Some(node) = fields.get("status") {
         status(reader, node)
@@ -367,6 +371,8 @@ const TALLY: Shape = Shape::Shared(
         "a tally",
         &[
             kind("count", "Just so many.", whole(0)).examples(&["count: 0"]),
+            kind("atMost", "So many or fewer.", whole(0)).examples(&["atMost: 3"]),
+            kind("atLeast", "So many or more.", whole(1)).examples(&["atLeast: 1"]),
             kind(
                 "share",
                 "A share of at least 30 attempts, as a statistical statement.",
@@ -391,16 +397,24 @@ fn tally(
     name: &'static str,
     attempts: Option<u32>,
 ) -> Option<Tally> {
-    const TALLIES: [(&str, Read<Tally>); 2] =
-        [("count", |reader, node| reader.count(node, 0).map(Tally::Count)), ("share", share)];
+    const TALLIES: [(&str, Read<Tally>); 4] = [
+        ("count", |reader, node| reader.count(node, 0).map(Tally::Count)),
+        ("atMost", |reader, node| reader.count(node, 0).map(Tally::AtMost)),
+        ("atLeast", |reader, node| reader.count(node, 1).map(Tally::AtLeast)),
+        ("share", share),
+    ];
     let (tally, node) = fields
         .required_node(reader, name, |reader, node| reader.one_of(node, "a tally", &TALLIES))?;
     match (tally, attempts) {
-        (Tally::Count(count), Some(attempts)) if count > attempts => reader.wrong(
-            node,
-            format!("{count} of {attempts} attempts can't be"),
-            format!("write a count of at most {attempts}, or more attempts"),
-        ),
+        (Tally::Count(count) | Tally::AtMost(count) | Tally::AtLeast(count), Some(attempts))
+            if count > attempts =>
+        {
+            reader.wrong(
+                node,
+                format!("{count} of {attempts} attempts can't be"),
+                format!("write a count of at most {attempts}, or more attempts"),
+            )
+        }
         (Tally::Share { .. }, Some(attempts)) if attempts < FEWEST_FOR_SHARE => reader.wrong(
             node,
             format!("{attempts} attempts are too few to measure a share"),

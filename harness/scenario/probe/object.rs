@@ -16,7 +16,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::expression::Expression;
 use super::super::problem::Finding;
-use super::super::read::{Fields, Reader};
+use super::super::read::{Fields, Reader, nearest};
 use super::super::reference::{
     Field, LABELS, LINE, NAME, Rule, TEXT, kind, optional, required, ruled,
 };
@@ -40,7 +40,7 @@ pub struct Object {
     pub labels: BTreeMap<String, String>,
     /// A CEL expression over `object` (`null` if there is none) or `objects`, and over `nodes`, a
     /// map from `master-1`, and from the scenario's own names of nodes, to the node's name in
-    /// Kubernetes, and `hosts`, the same to its host name.
+    /// Kubernetes, `hosts`, the same to its host name, and the times `since` and `now`.
     pub cel: String,
     /// The scenario's own names of nodes.
     pub named: Nodes,
@@ -71,8 +71,9 @@ pub(super) const OBJECT: Field = kind(
                 "cel",
                 "What must be true of `object` (`null` if there is none) or of the list `objects`. It \
                  also knows `nodes`, from `master-1` or a name of `spec.nodes` to the node's name in \
-                 Kubernetes, `hosts`, the same to its host name, and `since`, the time from which it \
-                 is observed.",
+                 Kubernetes, `hosts`, the same to its host name, `since`, the time from which it is \
+                 observed, and `now`, the time of the observation. Where there are no objects, \
+                 `objects.all(…)` does not hold, unless the expression asks for `size(objects)`, too.",
                 TEXT,
             ),
             THROUGH,
@@ -147,7 +148,7 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
         }
     };
     let subject = if one { "object" } else { "objects" };
-    let known = [subject, "nodes", "hosts", "since"];
+    let known = [subject, "nodes", "hosts", "since", "now"];
     if let Some(unknown) = compiled.free().iter().find(|name| !known.contains(&name.as_str())) {
         let why = match (unknown.as_str(), one) {
             ("objects", true) => "; with `name` there is one `object`",
@@ -156,7 +157,7 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
         };
         let help = format!(
             "allowed: `{subject}`; `nodes`, such as `nodes[\"master-1\"]`; `hosts`; `since`, the time \
-             from which it is observed{why}"
+             from which it is observed; `now`{why}"
         );
         return reader.wrong(node, format!("the expression knows no `{unknown}`"), help);
     }
@@ -168,7 +169,33 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
         let help = "see https://github.com/google/cel-spec/blob/master/doc/langdef.md#list-of-standard-definitions";
         return reader.wrong(node, format!("CEL has no function `{function}`"), help);
     }
+    nodes(reader, node, &compiled)?;
     Some(text)
+}
+
+/// Checks that the cluster has each node that an expression speaks of.
+fn nodes(reader: &mut Reader, node: &Node, compiled: &Expression) -> Option<()> {
+    // Where the cluster's figures or the names are wrong themselves, that is reported.
+    let (Some(masters), Some(workers), Some(named)) =
+        (reader.masters, reader.workers, &reader.nodes)
+    else {
+        return Some(());
+    };
+    let masters = (1..=masters).map(NodeRef::Master);
+    let workers = (1..=workers).map(NodeRef::Worker);
+    let numbered = masters.chain(workers).map(|node| node.to_string());
+    let names: Vec<String> = numbered.chain(named.keys().cloned()).collect();
+    for map in ["nodes", "hosts"] {
+        let missing = compiled.keys(map).find(|key| !names.iter().any(|name| name == key));
+        if let Some(key) = missing {
+            let near = nearest(key, names.iter().map(String::as_str));
+            let near = near.map_or(String::new(), |near| format!("did you mean `{near}`? "));
+            let help = format!("{near}There are: `{}`", names.join("`, `"));
+            let message = format!("`{map}` has no node `{key}`");
+            return reader.wrong(node, message, help);
+        }
+    }
+    Some(())
 }
 
 /// Where in the file a place of the expression is: just there, if the text stands in the file as it

@@ -1,11 +1,14 @@
 //! Requests, counted by outcome.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
+use super::super::fault::{PATH, path};
 use super::super::read::{Fields, Reader};
 use super::super::reference::{
-    Field, MASTER, NODE, PATTERN, Rule, Shape, kind, map, optional, required, ruled, some, text,
-    whole,
+    DURATION, Field, MASTER, NODE, PATTERN, Rule, Shape, kind, map, optional, required, ruled,
+    some, text, whole,
 };
 use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Probe, Tally};
@@ -31,6 +34,11 @@ pub struct Request {
     pub attempts: u32,
     /// How many must fail (no answer, another status or another body).
     pub failed: Tally,
+    /// The time from the start of one request to the start of the next, whether or not that one was
+    /// answered; nothing: each waits for the one before.
+    pub pace: Option<Duration>,
+    /// Whether the server's certificate must be one of the cluster's CA, for the address.
+    pub verify: bool,
 }
 
 /// Who asks.
@@ -49,8 +57,19 @@ pub enum Caller {
         /// The master whose apiserver issues the token.
         issued_by: NodeRef,
     },
+    /// Whoever a certificate of a node says, as the file is at each observation.
+    Certificate(Holding),
     /// Nobody: without a certificate, and without a token.
     Nobody,
+}
+
+/// A file that holds a certificate with its key, or has the key beside it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Holding {
+    /// The file: `….crt`, with `….key` beside it; `….pem` with both; or a kubeconfig.
+    pub path: String,
+    /// The node that it is on.
+    pub on: NodeRef,
 }
 
 /// A user, by name.
@@ -89,8 +108,20 @@ const CALLER: Shape = Shape::Either(&[
                     required("issuedBy", "The master whose apiserver issues the token.", MASTER),
                 ]),
             ),
+            optional(
+                "certificate",
+                "Whoever a certificate of a node says, with its key, as the file is at each observation.",
+                map(&[
+                    required(
+                        "path",
+                        "The file: `.crt` with `.key` beside it, `.pem` with both, or a kubeconfig.",
+                        PATH,
+                    ),
+                    required("on", "The node that it is on.", NODE),
+                ]),
+            ),
         ],
-        &[Rule::One(&["user", "serviceAccount"]), Rule::With("groups", "user")],
+        &[Rule::One(&["user", "serviceAccount", "certificate"]), Rule::With("groups", "user")],
     ),
 ]);
 
@@ -108,8 +139,15 @@ pub(super) const REQUEST: Field = kind(
         optional("as", "Who asks; without: the cluster's administrator.", CALLER).examples(&[
             "as: {user: jane, groups: [sre]}",
             "as: {serviceAccount: {name: default/default, issuedBy: {master: 1}}}",
+            "as: {certificate: {path: /etc/kubernetes/scheduler.conf, on: {master: 1}}}",
             "as: nobody",
         ]),
+        optional(
+            "verify",
+            "Whether the server's certificate must be of the cluster's CA, for the address that is asked.",
+            Shape::Bool,
+        )
+        .or("true"),
         optional(
             "status",
             "The statuses that are no failures; without: all below 500.",
@@ -126,6 +164,13 @@ pub(super) const REQUEST: Field = kind(
             "Requests per observation, each on a connection of its own.",
             whole(1),
         ),
+        optional(
+            "pace",
+            "The time from the start of one request to the start of the next, answered or not; \
+             without: each waits for the one before.",
+            DURATION,
+        )
+        .examples(&["pace: 50ms"]),
         required("failed", "How many must fail: no answer, another status or another body.", TALLY),
     ]),
 )
@@ -133,6 +178,8 @@ pub(super) const REQUEST: Field = kind(
     "request: {from: {worker: 1}, to: loadBalancer, path: /readyz, attempts: 20, failed: {count: 0}}",
     "request: {from: {worker: 1}, to: {apiserver: {master: 2}}, path: /api, as: {user: jane, groups: [sre]}, status: [403], body: jane, attempts: 1, failed: {count: 0}}",
     "request: {from: {worker: 1}, to: {apiserver: {master: 2}}, path: /api, as: {serviceAccount: {name: default/default, issuedBy: {master: 1}}}, status: [200], attempts: 1, failed: {count: 0}}",
+    "request: {from: {worker: 1}, to: {apiserver: {master: 1}}, path: /api, as: {certificate: {path: /etc/kubernetes/scheduler.conf, on: {master: 2}}}, status: [401], attempts: 1, failed: {count: 0}}",
+    "request: {from: {worker: 1}, to: loadBalancer, path: /readyz, verify: false, pace: 50ms, attempts: 600, failed: {atMost: 3}}",
 ]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -153,6 +200,11 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         _ => Some(vec![status(reader, node)?]),
     });
     let body = fields.optional(reader, "body", pattern);
+    let verify = fields.optional(reader, "verify", |reader, node| match node.value {
+        Value::Bool(verify) => Some(verify),
+        _ => reader.mistyped(node, "`true` or `false`"),
+    });
+    let pace = fields.optional(reader, "pace", pace);
     let attempts = fields.required(reader, "attempts", attempts);
     let failed = tally(reader, &mut fields, "failed", attempts);
     fields.end(reader);
@@ -165,7 +217,21 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         body,
         attempts: attempts?,
         failed: failed?,
+        pace,
+        verify: verify.unwrap_or(true),
     }))
+}
+
+/// The shortest time between the starts of two requests: a client, not a flood.
+const SHORTEST_PACE: Duration = Duration::from_millis(10);
+
+fn pace(reader: &mut Reader, node: &Node) -> Option<Duration> {
+    match reader.duration(node)? {
+        pace if pace < SHORTEST_PACE => {
+            reader.wrong(node, "this pace is too fast", "write at least `10ms`")
+        }
+        pace => Some(pace),
+    }
 }
 
 fn caller(reader: &mut Reader, node: &Node) -> Option<Caller> {
@@ -178,8 +244,9 @@ fn caller(reader: &mut Reader, node: &Node) -> Option<Caller> {
         let help = "write one word, such as `system:serviceaccount:default:default`";
         reader.wrong(node, format!("`{name}` is not the name of a user or group"), help)
     }
-    const HELP: &str = "write `as: nobody`, `as: {user: jane}`, or `as: {serviceAccount: {name: \
-                        default/default, issuedBy: {master: 1}}}`";
+    const HELP: &str = "write `as: nobody`, `as: {user: jane}`, `as: {serviceAccount: {name: \
+                        default/default, issuedBy: {master: 1}}}`, or `as: {certificate: {path: \
+                        /etc/kubernetes/scheduler.conf, on: {master: 1}}}`";
     if let Value::Text(text) = &node.value {
         return match text.as_str() {
             "nobody" => Some(Caller::Nobody),
@@ -190,16 +257,21 @@ fn caller(reader: &mut Reader, node: &Node) -> Option<Caller> {
     let user = fields.perhaps(reader, "user", name);
     let groups = fields.perhaps(reader, "groups", |reader, node| reader.some(node, name));
     let account = fields.perhaps(reader, "serviceAccount", service_account);
-    let caller = match (user, account) {
-        (Some(Some(user)), Some(None)) => {
+    let certificate = fields.perhaps(reader, "certificate", certificate);
+    let caller = match (user, account, certificate) {
+        (Some(Some(user)), Some(None), Some(None)) => {
             groups.map(|groups| Caller::User(User { user, groups: groups.unwrap_or_default() }))
         }
-        (Some(None), Some(Some(_))) if fields.get("groups").is_some() => {
-            fields.lacks(reader, "a ServiceAccount has its own groups", "take `groups` away");
+        (Some(None), Some(Some(_)), Some(None)) | (Some(None), Some(None), Some(Some(_)))
+            if fields.get("groups").is_some() =>
+        {
+            let message = "whoever shows a token or a certificate has its own groups";
+            fields.lacks(reader, message, "take `groups` away");
             None
         }
-        (Some(None), Some(account @ Some(_))) => account,
-        (Some(_), Some(_)) => {
+        (Some(None), Some(caller @ Some(_)), Some(None))
+        | (Some(None), Some(None), Some(caller @ Some(_))) => caller,
+        (Some(_), Some(_), Some(_)) => {
             fields.lacks(reader, "it must be said in one way who asks", HELP);
             None
         }
@@ -217,6 +289,14 @@ fn service_account(reader: &mut Reader, node: &Node) -> Option<Caller> {
     let issued_by = fields.required(reader, "issuedBy", Reader::master);
     fields.end(reader);
     Some(Caller::ServiceAccount { name: name?, issued_by: issued_by? })
+}
+
+fn certificate(reader: &mut Reader, node: &Node) -> Option<Caller> {
+    let mut fields = Fields::of(reader, node, "`certificate`")?;
+    let path = fields.required(reader, "path", path);
+    let on = fields.required(reader, "on", Reader::node);
+    fields.end(reader);
+    Some(Caller::Certificate(Holding { path: path?, on: on? }))
 }
 
 fn status(reader: &mut Reader, node: &Node) -> Option<u16> {

@@ -6,14 +6,26 @@ use pem::Pem;
 use rustls::pki_types::PrivateKeyDer;
 use serde_json::Value;
 
-use super::issue::Error;
+/// Why a file gives no certificate with its key.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    /// The file is neither PEM with a certificate nor a kubeconfig with one.
+    #[error("it holds no certificate")]
+    NoCertificate,
+    /// A kubeconfig names the file that holds the certificate.
+    #[error("it names the file that holds its certificate: write `path: {0}`")]
+    Elsewhere(String),
+    /// There is no key where it should be.
+    #[error("there is no key for it")]
+    NoKey,
+}
 
 /// Where a kubeconfig of kubeadm has its only user.
 const USER: &str = "/users/0/user";
 
 /// What a file holds.
 #[derive(Debug)]
-pub(super) enum Holder {
+pub(crate) enum Holder {
     /// PEM blocks, a certificate among them.
     Pem(Vec<Pem>),
     /// A kubeconfig, and the PEM blocks of its user.
@@ -22,7 +34,7 @@ pub(super) enum Holder {
 
 impl Holder {
     /// Reads a file's bytes.
-    pub(super) fn of(bytes: &[u8]) -> Result<Self, Error> {
+    pub(crate) fn of(bytes: &[u8]) -> Result<Self, Error> {
         let blocks = blocks_of(bytes)?;
         if blocks.iter().any(is_certificate) {
             return Ok(Self::Pem(blocks));
@@ -45,7 +57,7 @@ impl Holder {
     }
 
     /// Where the key is, if not in the same file.
-    pub(super) fn key_beside(&self, path: &str) -> Option<String> {
+    pub(crate) fn key_beside(&self, path: &str) -> Option<String> {
         match self {
             Self::Pem(blocks) if !blocks.iter().any(is_key) => {
                 Some(format!("{}.key", path.strip_suffix(".crt").unwrap_or(path)))
@@ -55,21 +67,33 @@ impl Holder {
     }
 
     /// The first certificate, in DER.
-    pub(super) fn certificate(&self) -> Result<Vec<u8>, Error> {
+    pub(crate) fn certificate(&self) -> Result<Vec<u8>, Error> {
         let (Self::Pem(blocks) | Self::Kubeconfig { certificate: blocks, .. }) = self;
         certificate_in(blocks)
     }
 
     /// The key, from the bytes of the file beside if it is there.
-    pub(super) fn key(&self, beside: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, Error> {
+    pub(crate) fn key(&self, beside: Option<&[u8]>) -> Result<PrivateKeyDer<'static>, Error> {
         match (beside, self) {
             (Some(bytes), _) => key_in(&blocks_of(bytes)?),
             (None, Self::Pem(blocks) | Self::Kubeconfig { key: blocks, .. }) => key_in(blocks),
         }
     }
 
+    /// The certificates and the key as PEM, the key from the bytes of the file beside if it is there.
+    pub(crate) fn identity(&self, beside: Option<&[u8]>) -> Result<(String, String), Error> {
+        let (certificates, keys) = match self {
+            Self::Pem(blocks) => (blocks, blocks),
+            Self::Kubeconfig { certificate, key, .. } => (certificate, key),
+        };
+        let beside = beside.map(blocks_of).transpose()?;
+        let key = beside.as_ref().unwrap_or(keys).iter().find(|block| is_key(block));
+        let certificates = certificates.iter().filter(|block| is_certificate(block));
+        Ok((encode(certificates), encode([key.ok_or(Error::NoKey)?])))
+    }
+
     /// The file's bytes with another first certificate, and another key if it holds the key.
-    pub(super) fn with(&self, certificate: &Pem, key: Option<&Pem>) -> Result<Vec<u8>, Error> {
+    pub(crate) fn with(&self, certificate: &Pem, key: Option<&Pem>) -> Result<Vec<u8>, Error> {
         let replaced = |blocks: &[Pem]| {
             let mut left = Some(certificate);
             let blocks = blocks.iter().map(|block| match key {
@@ -95,24 +119,24 @@ impl Holder {
 }
 
 /// The blocks of a PEM file.
-pub(super) fn blocks_of(bytes: &[u8]) -> Result<Vec<Pem>, Error> {
+pub(crate) fn blocks_of(bytes: &[u8]) -> Result<Vec<Pem>, Error> {
     pem::parse_many(bytes).map_err(|_| Error::NoCertificate)
 }
 
 /// Blocks as a file has them.
-pub(super) fn encode<'a>(blocks: impl IntoIterator<Item = &'a Pem>) -> String {
+pub(crate) fn encode<'a>(blocks: impl IntoIterator<Item = &'a Pem>) -> String {
     let config = pem::EncodeConfig::new().set_line_ending(pem::LineEnding::LF);
     blocks.into_iter().map(|block| pem::encode_config(block, config)).collect()
 }
 
 /// The first certificate among some blocks, in DER.
-pub(super) fn certificate_in(blocks: &[Pem]) -> Result<Vec<u8>, Error> {
+pub(crate) fn certificate_in(blocks: &[Pem]) -> Result<Vec<u8>, Error> {
     let first = blocks.iter().find(|block| is_certificate(block));
     first.map(|block| block.contents().to_vec()).ok_or(Error::NoCertificate)
 }
 
 /// The first key among some blocks.
-pub(super) fn key_in(blocks: &[Pem]) -> Result<PrivateKeyDer<'static>, Error> {
+pub(crate) fn key_in(blocks: &[Pem]) -> Result<PrivateKeyDer<'static>, Error> {
     blocks.iter().find(|block| is_key(block)).and_then(key_of).ok_or(Error::NoKey)
 }
 
