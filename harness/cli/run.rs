@@ -159,13 +159,13 @@ impl Run {
         tell(&events, &folder)?;
         self.report.iter().try_for_each(|file| file.write(std::slice::from_ref(&events)))?;
         if left > 0 {
-            print(&format!("not begun: {left}\n"))?;
+            print(format!("not begun: {left}\n"))?;
         }
         let code = report::exit_code(&events, self.denies_skips());
         if code == 0 && kept.is_none() {
             remove_logs(&folder)?;
         }
-        print(&format!("run: {}\n", folder.display()))?;
+        print(format!("run: {}\n", folder.display()))?;
         if let Some(cluster) = kept {
             up::hold(&*cluster).await?;
         }

@@ -118,11 +118,11 @@ mod tests {
     use super::*;
     use crate::scenario::Wanted;
 
-    fn lease(revision: u32, holder: &str) -> Option<v1::Lease> {
+    fn lease(revision: u32, holder: &str) -> v1::Lease {
         let mut lease = v1::Lease::default();
         lease.metadata.resource_version = Some(revision.to_string());
         lease.spec.get_or_insert_default().holder_identity = Some(holder.to_owned());
-        Some(lease)
+        lease
     }
 
     #[test]
@@ -152,10 +152,10 @@ mod tests {
 
     #[test]
     fn a_renewal_is_no_news_and_an_old_state_none_either() {
-        let mut state = lease(5, "a");
-        assert!(!apply(&mut state, lease(6, "a")));
-        assert!(!apply(&mut state, lease(5, "b")));
-        assert!(apply(&mut state, lease(7, "b")));
+        let mut state = Some(lease(5, "a"));
+        assert!(!apply(&mut state, Some(lease(6, "a"))));
+        assert!(!apply(&mut state, Some(lease(5, "b"))));
+        assert!(apply(&mut state, Some(lease(7, "b"))));
         assert!(apply(&mut state, None));
     }
 }

@@ -70,6 +70,7 @@ struct InPlace {
 
 /// A case under way. Deterministic: the same inputs at the same times give the same actions.
 #[derive(Debug)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 pub struct Machine {
     plan: Plan,
     state: State,

@@ -66,6 +66,7 @@ fn bounds(step: &Step) -> Vec<Version> {
 
 /// What happened in one variant.
 #[derive(Default)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a fact of its own")]
 struct Past {
     /// Actions, and whether they were reverted.
     actions: BTreeMap<String, bool>,

@@ -117,30 +117,6 @@ fn cases() -> Vec<(&'static str, Fault)> {
         ("a_terminated_kube_proxy", kill(Program::KubeProxy, vec![Worker(1)], Signal::Term)),
         ("killed_kubelets", kill(Program::Kubelet, vec![Master(1), Worker(1)], Signal::Kill)),
         ("a_killed_containerd", kill(Program::Containerd, vec![Worker(1)], Signal::Kill)),
-        (
-            "two_stopped_apiservers",
-            Fault::Stop(Stop {
-                component: static_pod(Component::KubeApiserver),
-                on: vec![Master(2), Master(3)],
-                signal: Signal::Kill,
-            }),
-        ),
-        (
-            "a_stopped_kubelet",
-            Fault::Stop(Stop {
-                component: Program::Kubelet,
-                on: vec![Worker(1)],
-                signal: Signal::Kill,
-            }),
-        ),
-        (
-            "stopped_containerds",
-            Fault::Stop(Stop {
-                component: Program::Containerd,
-                on: vec![Worker(1), Master(3)],
-                signal: Signal::Term,
-            }),
-        ),
         ("isolated_nodes", Fault::Isolate(Isolate { on: vec![Worker(1), Master(3)] })),
         ("frozen_nodes", Fault::Freeze(Freeze { on: vec![Worker(1), Master(3)] })),
         ("nodes_without_power", Fault::PowerOff(PowerOff { on: vec![Worker(1), Master(3)] })),
@@ -218,6 +194,20 @@ fn cases_on_nodes() -> Vec<(&'static str, Fault)> {
                 revert: "ip route del blackhole 192.0.2.0/24 2>/dev/null || true".into(),
                 limit: Duration::from_secs(10),
             }),
+        ),
+    ]
+}
+
+/// What is held down.
+fn cases_of_stops() -> Vec<(&'static str, Fault)> {
+    let stop = |component, on, signal| Fault::Stop(Stop { component, on, signal });
+    let apiserver = Program::Component(Component::KubeApiserver);
+    vec![
+        ("two_stopped_apiservers", stop(apiserver, vec![Master(2), Master(3)], Signal::Kill)),
+        ("a_stopped_kubelet", stop(Program::Kubelet, vec![Worker(1)], Signal::Kill)),
+        (
+            "stopped_containerds",
+            stop(Program::Containerd, vec![Worker(1), Master(3)], Signal::Term),
         ),
     ]
 }
@@ -312,10 +302,9 @@ fn all() -> Vec<(&'static str, stage::Case<Ctx>)> {
     for (name, case) in objects::CASES {
         all.push((name, Box::new(move |c| c.calm().and_then(move |()| case(c)).boxed_local())));
     }
-    for (name, fault) in [cases_on_nodes(), cases_of_processes(), cases_of_connections(), cases()]
-        .into_iter()
-        .flatten()
-    {
+    let faults =
+        [cases_on_nodes(), cases_of_processes(), cases_of_connections(), cases_of_stops(), cases()];
+    for (name, fault) in faults.into_iter().flatten() {
         all.push((name, Box::new(|c| async move { c.exercise(&fault).await }.boxed_local())));
     }
     all.push(("nothing_died_unasked", Box::new(|c| async { c.nothing_died() }.boxed_local())));

@@ -125,7 +125,9 @@ fn each_fault_and_each_probe_has_an_example_that_runs() {
                 Step::Revert(_) => {}
             }
         }
-        expectations.iter().for_each(|it| note(serde_json::to_value(&it.probe).unwrap()));
+        for expectation in &expectations {
+            note(serde_json::to_value(&expectation.probe).unwrap());
+        }
     }
     let kinds: Vec<_> = faults().into_iter().chain(probes()).collect();
     let missing: Vec<_> =

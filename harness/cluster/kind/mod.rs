@@ -147,7 +147,13 @@ impl Kind {
             addon::lay_out(*addon, assets, &shared.join(addon.name()), "")?;
         }
         engine::make_network(&name).await?;
-        create(tools, &options, folder, say).await?;
+        match create(tools, &options, folder, say).await {
+            Err(error) if is_promotion(&error) => {
+                say("kind: kubeadm took a promoted etcd member for a learner; once more".into());
+                create(tools, &options, folder, say).await?;
+            }
+            made => made?,
+        }
         let kind = Self::enter(options, tools.image.clone(), folder).await?;
         say(format!("{} nodes entered", kind.nodes.len()));
         let up = kind.await_kubernetes(say);
@@ -277,6 +283,13 @@ impl Kind {
             Some(Hold::Others(_)) | None => Ok(()),
         }
     }
+}
+
+/// Whether kubeadm did not hear that etcd had promoted its new member, which happens where a disk is
+/// slow, and asked for it again and again until it gave up. Later versions look before they ask again.
+/// <https://github.com/kubernetes/kubeadm/issues/3317>
+fn is_promotion(error: &ClusterError) -> bool {
+    error.to_string().lines().any(|line| line.ends_with("can only promote a learner member"))
 }
 
 /// Runs `kind create cluster`; its lines are told as they come.
@@ -510,6 +523,15 @@ mod tests {
             "sigs.k8s.io/kind/pkg/errors.WithStack it was",
         ];
         assert_eq!(reasons(&lines.map(str::to_owned)), [lines[0]]);
+    }
+
+    #[test]
+    fn a_promotion_that_nobody_heard_of_is_told_from_one_that_is_too_early() {
+        let failed = |why: &str| {
+            is_promotion(&ClusterError::new(format!("kind: exit status: 1:\nerror: {why}\nmore")))
+        };
+        assert!(failed("etcdserver: can only promote a learner member"));
+        assert!(!failed("can only promote a learner member which is in sync with leader"));
     }
 
     #[test]

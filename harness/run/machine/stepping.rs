@@ -85,11 +85,11 @@ mod tests {
     use crate::run::step::{Input, Reply};
 
     fn asked(sim: &Sim) -> Vec<&str> {
-        let of = |wanted| match wanted {
-            &Action::Ask(ref next) => Some(next.as_str()),
+        let asks = sim.wanted.iter().filter_map(|wanted| match wanted {
+            Action::Ask(next) => Some(next.as_str()),
             _ => None,
-        };
-        sim.wanted.iter().filter_map(of).collect()
+        });
+        asks.collect()
     }
 
     /// The simple case, which asks before its first block.
