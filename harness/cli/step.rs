@@ -11,11 +11,12 @@ use super::program;
 use crate::cluster::Cluster;
 use crate::run::{Ask, Reply};
 
-const ANSWERS: &str = "\
-  Enter          go on
-  shell [NODE]   a shell on a node, master-1 if none is named; then asks again
-  skip           leave this away, and go on with what comes then; the verdict is INVALID
-  revert         take back what is in place, report and end";
+const ANSWERS: &str = concat!(
+    "  Enter          go on\n",
+    "  shell [NODE]   a shell on a node, master-1 if none is named; then asks again\n",
+    "  skip           leave this away, and go on with what comes then; the verdict is INVALID\n",
+    "  revert         take back what is in place, report and end",
+);
 
 /// What an answer asks for.
 #[derive(Debug, PartialEq, Eq)]

@@ -71,7 +71,10 @@ impl Wanted {
     /// says most about the exit code.
     fn told(&self, output: &Output, stdout_fits: bool) -> Option<String> {
         let [stdout, stderr] =
-            [&output.stdout, &output.stderr].map(|bytes| brief(&String::from_utf8_lossy(bytes)));
+            [&output.stdout, &output.stderr].map(|bytes| String::from_utf8_lossy(bytes));
+        // What is printed begins with what it is about; complaints end with the reason.
+        let stdout = line(&stdout, self.stdout.as_ref(), stdout.lines());
+        let stderr = line(&stderr, self.stderr.as_ref(), stderr.lines().rev());
         let stdout_first = match (&self.stdout, &self.stderr) {
             (Some(_), Some(_)) => !stdout_fits,
             (Some(_), None) => true,
@@ -92,6 +95,20 @@ impl Wanted {
     }
 }
 
+/// The line that matches what is wanted; if there is none, the first of these with anything in it.
+fn line<'a>(
+    text: &str,
+    wanted: Option<&Regex>,
+    mut others: impl Iterator<Item = &'a str>,
+) -> String {
+    let matched = wanted.and_then(|wanted| wanted.find(text)).map(|found| {
+        let start = text[..found.start()].rfind('\n').map_or(0, |end| end + 1);
+        &text[start..]
+    });
+    let other = || others.find(|line| !line.trim().is_empty());
+    brief(matched.filter(|line| !line.trim().is_empty()).or_else(other).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,7 +124,7 @@ mod tests {
             stdout: (!stdout.is_empty()).then(|| Regex::new(stdout).unwrap()),
             stderr: (!stderr.is_empty()).then(|| Regex::new(stderr).unwrap()),
         };
-        let refused = output(1, "", "error: Metrics API not available\nmore");
+        let refused = output(1, "", "more\nerror: Metrics API not available\n");
         for (wanted, output, holds) in [
             (wanted(Some(0), "", ""), output(0, "x", ""), true),
             (wanted(Some(0), "", ""), refused.clone(), false),
@@ -130,6 +147,7 @@ mod tests {
     fn what_is_told_is_what_was_wanted() {
         let pattern = |text: &str| Some(Regex::new(text).unwrap());
         let warned = output(0, "b\n", "Warning: old\n");
+        let logs = output(1, "", "Found 2 pods\nyou must be logged in\nbye\n");
         for (stdout, stderr, output, saw) in [
             (pattern("a"), None, &warned, "exit code 0: b"),
             (None, pattern("a"), &warned, "exit code 0: Warning: old"),
@@ -146,6 +164,9 @@ mod tests {
             ),
             (None, pattern("a"), &output(0, "b", ""), "exit code 0: no complaint, but printed: b"),
             (pattern("a"), None, &output(0, "", ""), "exit code 0"),
+            // The line that was looked for, not the first.
+            (None, pattern("logged in"), &logs, "exit code 1: you must be logged in"),
+            (pattern("(?m)^c$"), None, &output(0, "a\nb\nc\n", ""), "exit code 0: c"),
         ] {
             let wanted = Wanted { exit_code: None, stdout, stderr };
             assert_eq!(wanted.judge(output).saw, saw);
