@@ -1,9 +1,11 @@
 //! The questions of `outage run --step`.
 
-use std::io::{BufRead, Write};
+use std::io::{BufRead, IsTerminal, Write};
 use std::sync::Arc;
 
 use futures::FutureExt;
+use nix::sys::signal::{SigSet, Signal};
+use nix::unistd::{getpgrp, tcsetpgrp};
 use tokio::process::Command;
 use tokio::sync::oneshot;
 
@@ -83,6 +85,21 @@ async fn shell(cluster: &dyn Cluster, node: &str) {
     };
     if let Err(why) = entered.await {
         eprintln!("no shell: {why}");
+    }
+    take_terminal_back();
+}
+
+/// A shell makes itself the terminal's foreground, and can't give it back out of a node's namespaces:
+/// there it does not see who had it. Until then nothing can be read here.
+fn take_terminal_back() {
+    let stdin = std::io::stdin();
+    let mut stop = SigSet::empty();
+    stop.add(Signal::SIGTTOU);
+    // Who takes the terminal from the background is stopped by this signal, unless it is blocked.
+    if stdin.is_terminal() && stop.thread_block().is_ok() {
+        // Without a terminal to take there is none to read from either, which is seen then.
+        let _ = tcsetpgrp(&stdin, getpgrp());
+        let _ = stop.thread_unblock();
     }
 }
 

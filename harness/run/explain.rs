@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::plan::{Act, Plan, PlanError, timing_words};
+use super::plan::{Act, Plan, PlanError, Role, timing_words};
 use crate::event::Phase;
 use crate::scenario::{Leaders, Only, Scenario, Timing, Version, choices, named_in, node_words};
 
@@ -81,6 +81,9 @@ fn steps(out: &mut String, plan: &Plan) {
         number += 1;
         let _ = writeln!(out, "  {number}. {text}");
     };
+    for planned in &plan.actions[plan.setup.clone()] {
+        step(out, &format!("Set up {}: {}", planned.name, planned.does));
+    }
     step(out, "The steady state holds, all of it at one moment, or the case is INVALID:");
     expectations(out, plan, plan.steady.clone());
     let mut in_place = BTreeSet::new();
@@ -96,7 +99,7 @@ fn steps(out: &mut String, plan: &Plan) {
             let (verb, action) = match act {
                 Act::Inject(action) => {
                     in_place.insert(*action);
-                    let remedy = plan.actions[*action].remedy;
+                    let remedy = plan.actions[*action].role == Role::Remedy;
                     (if remedy { "Remedy" } else { "Inject" }, *action)
                 }
                 Act::Revert(action) => {
@@ -120,7 +123,7 @@ fn steps(out: &mut String, plan: &Plan) {
             step(out, "What is in place is proven again, or the case is INCONCLUSIVE");
         }
     }
-    if !in_place.is_empty() {
+    if !(in_place.is_empty() && plan.setup.is_empty()) {
         step(out, "What is still in place is taken back, the last first, and each is verified");
     }
 }

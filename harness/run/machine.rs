@@ -21,6 +21,8 @@ const CHECK: Duration = Duration::from_mins(2);
 #[derive(Debug, Clone, PartialEq)]
 enum State {
     Provision,
+    /// What the scenario needs is set up: the action of this number.
+    SettingUp(usize),
     /// All that is expected of the steady state must hold at once; since when it is waited for.
     Steady {
         since: Duration,
@@ -332,7 +334,8 @@ impl Machine {
         if goes_on && stage + 1 < stages {
             return self.watch(now, stage + 1);
         }
-        let in_place: Vec<_> = self.in_place.keys().copied().collect();
+        let in_place = self.in_place.keys().copied();
+        let in_place: Vec<_> = in_place.filter(|id| !self.plan.setup.contains(id)).collect();
         // What a later fault changes again can't be seen until that is taken back.
         let fault = |action: usize| &self.plan.actions[action].fault;
         let hidden = |action| {
@@ -516,6 +519,7 @@ mod changes;
 mod ending;
 #[cfg(test)]
 mod properties;
+mod setup;
 #[cfg(test)]
 mod sim;
 mod steady;

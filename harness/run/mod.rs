@@ -24,7 +24,7 @@ pub use folder::{latest_folder, lock_folder, make_folder, mend_events, read_even
 pub use journal::{Journal, outstanding};
 pub use machine::Machine;
 pub use nodes::{Chooser, draw};
-pub use plan::{Act, Block, Plan, PlanError, Planned, PlannedAction, timing_words};
+pub use plan::{Act, Block, Plan, PlanError, Planned, PlannedAction, Role, timing_words};
 pub use resume::Past;
 pub use session::{Chosen, Session, SessionError, numbers, skipped};
 pub use step::{Action, Input, Reply, Stands};

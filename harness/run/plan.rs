@@ -19,6 +19,8 @@ pub struct Plan {
     pub expectations: Vec<Planned>,
     /// Every fault and remedy of the variant, in the order in which they are injected.
     pub actions: Vec<PlannedAction>,
+    /// Those of the actions that set up what the scenario needs, before the steady state.
+    pub setup: Range<usize>,
     /// The expectations of the steady state.
     pub steady: Range<usize>,
     /// What comes after it.
@@ -57,8 +59,19 @@ pub struct PlannedAction {
     pub does: String,
     /// The change itself.
     pub fault: Fault,
-    /// Whether it is a remedy.
-    pub remedy: bool,
+    /// What it is for.
+    pub role: Role,
+}
+
+/// What an action is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The scenario needs it.
+    Setup,
+    /// It breaks something.
+    Fault,
+    /// It mends something.
+    Remedy,
 }
 
 /// Steps that change the cluster, one after another, and then the steps that expect something of
@@ -138,13 +151,28 @@ impl Plan {
         if !scenario.variants.iter().any(|name| name == variant) {
             return Err(PlanError::UnknownVariant(variant.to_owned()));
         }
-        let mut plan = Self { expectations: vec![], actions: vec![], steady: 0..0, blocks: vec![] };
+        let mut plan = Self {
+            expectations: vec![],
+            actions: vec![],
+            setup: 0..0,
+            steady: 0..0,
+            blocks: vec![],
+        };
+        for set_up in &scenario.setup {
+            if set_up.only.covers(variant) && set_up.versions.covers(version) {
+                let name = set_up.apply.object.to_string();
+                plan.action(&name, &Fault::Apply(set_up.apply.clone()), Role::Setup);
+            }
+        }
+        plan.setup = 0..plan.actions.len();
         plan.steady = plan.expect(Phase::SteadyState, &scenario.steady_state, at);
         let mut in_place = Vec::new();
         for step in &scenario.steps {
             match step {
                 Step::Inject(action) | Step::Remedy(action) if action.covers(variant, version) => {
-                    let act = plan.action(action, matches!(step, Step::Remedy(_)));
+                    let remedy = matches!(step, Step::Remedy(_));
+                    let role = if remedy { Role::Remedy } else { Role::Fault };
+                    let act = plan.action(&action.name, &action.fault, role);
                     in_place.push(act);
                     plan.changing_block().acts.extend(acts(action, act, seed));
                 }
@@ -184,13 +212,9 @@ impl Plan {
         start..self.expectations.len()
     }
 
-    fn action(&mut self, action: &Action, remedy: bool) -> usize {
-        self.actions.push(PlannedAction {
-            name: action.name.clone(),
-            does: fault::does(&action.fault),
-            fault: action.fault.clone(),
-            remedy,
-        });
+    fn action(&mut self, name: &str, fault: &Fault, role: Role) -> usize {
+        let (name, does, fault) = (name.to_owned(), fault::does(fault), fault.clone());
+        self.actions.push(PlannedAction { name, does, fault, role });
         self.actions.len() - 1
     }
 
@@ -269,7 +293,9 @@ impl Plan {
     pub fn detection_alone(mut self) -> Self {
         for block in &mut self.blocks {
             let is_remedy = |act: &Act| match act {
-                Act::Inject(action) | Act::Revert(action) => self.actions[*action].remedy,
+                Act::Inject(action) | Act::Revert(action) => {
+                    self.actions[*action].role == Role::Remedy
+                }
                 Act::Wait(_) => false,
             };
             block.acts.retain(|act| !is_remedy(act));
@@ -281,7 +307,7 @@ impl Plan {
     }
 
     fn is_fault(&self, act: Act) -> bool {
-        matches!(act, Act::Inject(action) if !self.actions[action].remedy)
+        matches!(act, Act::Inject(action) if self.actions[action].role == Role::Fault)
     }
 }
 

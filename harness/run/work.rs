@@ -8,7 +8,7 @@ use std::time::Duration;
 use tokio::time::timeout;
 
 use super::journal::Journal;
-use super::plan::{Plan, PlannedAction};
+use super::plan::{Plan, PlannedAction, Role};
 use super::step::Input;
 use crate::cluster::client::{Access, words};
 use crate::cluster::{Cluster, ClusterError};
@@ -97,7 +97,7 @@ impl Work {
     }
 
     fn omits(&self, action: &PlannedAction) -> bool {
-        self.omit != Omit::Nothing && !action.remedy
+        self.omit != Omit::Nothing && action.role == Role::Fault
     }
 
     /// Takes back and verifies. What was never begun needs nothing.

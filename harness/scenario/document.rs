@@ -15,6 +15,7 @@ use super::reference::{
     required, ruled, some,
 };
 use super::repeat::{REPEAT, repeat};
+use super::setup::{SETUP, set_up};
 use super::tree::{Node, Value};
 use super::versions::{VERSIONS, versions};
 use super::waits::{WAITS_FOR, waits};
@@ -127,6 +128,7 @@ const SPEC: Shape = map(&[
         .or("[default]")
         .examples(&["variants: [lease-sigkill, lease-sigterm]"]),
     NODES,
+    SETUP,
     required(
         "steadyState",
         "What must hold before anything is injected, all of it at one moment, or the case is INVALID.",
@@ -146,6 +148,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
     };
     let cluster = fields.required(reader, "cluster", cluster);
     let named = named_nodes(reader, &mut fields);
+    let setup = fields.optional(reader, "setup", |reader, node| reader.list(node, set_up));
     let steady_state =
         fields.required(reader, "steadyState", |reader, node| reader.some(node, steady));
     let steps_node = fields.required_node(reader, "steps", |_, _| Some(()));
@@ -170,6 +173,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         cluster: cluster?,
         nodes: named?,
         variants: reader.variants.clone()?,
+        setup: setup.unwrap_or_default(),
         steady_state: steady_state?,
         steps,
     })

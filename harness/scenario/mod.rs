@@ -18,6 +18,7 @@ mod problem;
 mod read;
 pub mod reference;
 mod repeat;
+mod setup;
 mod template;
 mod tree;
 mod types;

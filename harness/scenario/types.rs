@@ -34,6 +34,8 @@ pub struct Scenario {
     pub nodes: Vec<NamedNode>,
     /// Its variants, in order; never empty (a file without `variants` has one named `default`).
     pub variants: Vec<String>,
+    /// Objects that are applied before anything is expected, in this order.
+    pub setup: Vec<SetUp>,
     /// Expectations that must all hold before anything is injected.
     pub steady_state: Vec<Expectation>,
     /// The steps, carried out in order.
@@ -64,6 +66,17 @@ pub struct Setting {
     pub component: Component,
     /// Flag name without dashes to its value.
     pub flags: BTreeMap<String, String>,
+}
+
+/// An object that a scenario needs.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct SetUp {
+    /// Which variants it is for.
+    pub only: Only,
+    /// Which versions of Kubernetes it is for.
+    pub versions: Versions,
+    /// What is applied.
+    pub apply: Apply,
 }
 
 /// Which variants something is for.

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::{Ending, InPlace, Machine, State};
 use crate::event::{ActionState, Phase, What};
-use crate::run::plan::Act;
+use crate::run::plan::{Act, Role};
 use crate::run::step::Action;
 
 impl Machine {
@@ -23,7 +23,7 @@ impl Machine {
                 self.state = State::Waiting { next: index + 1, until };
             }
             Act::Inject(action) => {
-                let remedy = self.plan.actions[action].remedy;
+                let remedy = self.plan.actions[action].role == Role::Remedy;
                 self.enter_phase(if remedy { Phase::Remedy } else { Phase::Inject });
                 self.in_place.insert(action, InPlace::default());
                 self.out.push_back(Action::Inject(action));
@@ -65,6 +65,10 @@ impl Machine {
     }
 
     pub(super) fn was_issued(&mut self, now: Duration, action: usize) {
+        if self.sets_up(action) {
+            self.in_place.insert(action, InPlace { issued: Some(now), reverting: None });
+            return self.emit_action(action, ActionState::Issued);
+        }
         let Some(index) = self.acting_on(Act::Inject(action)) else { return };
         let Some(in_place) = self.in_place.get_mut(&action) else { return };
         if in_place.issued.replace(now).is_none() {
@@ -81,6 +85,9 @@ impl Machine {
     }
 
     pub(super) fn proven(&mut self, now: Duration, action: usize, evidence: Vec<String>) {
+        if self.sets_up(action) {
+            return self.is_set_up(now, action, evidence);
+        }
         let Some(in_place) = self.in_place.get(&action) else { return };
         let Some(issued) = in_place.issued else {
             return self.unproven(now, action, "it was never issued");
@@ -98,6 +105,9 @@ impl Machine {
     }
 
     pub(super) fn unproven(&mut self, now: Duration, action: usize, why: &str) {
+        if self.sets_up(action) {
+            return self.is_not_set_up(now, action, why);
+        }
         let name = self.plan.actions.get(action).map(|action| action.name.clone());
         let name = name.unwrap_or_default();
         let reason = if self.acting_on(Act::Inject(action)).is_some() {

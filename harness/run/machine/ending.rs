@@ -21,7 +21,11 @@ impl Machine {
         match self.state {
             State::Provision if first => self.out.push_back(Action::AbandonProvision),
             State::Collecting if self.ending == Ending::Interrupted => self.begin_undo(now),
-            State::Provision | State::Acting(_) | State::Collecting | State::Undoing => {}
+            State::Provision
+            | State::SettingUp(_)
+            | State::Acting(_)
+            | State::Collecting
+            | State::Undoing => {}
             _ => self.undo(now),
         }
     }

@@ -70,6 +70,7 @@ pub(super) fn scenario() -> Scenario {
         },
         nodes: vec![],
         variants: vec!["default".into()],
+        setup: vec![],
         steady_state: vec![],
         steps: vec![],
     }

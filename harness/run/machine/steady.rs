@@ -31,10 +31,10 @@ impl Machine {
         self.reused = reused;
         self.plan = plan;
         self.trackers = trackers(&self.plan);
-        self.enter_steady_state(now);
+        self.set_up(now, 0);
     }
 
-    fn enter_steady_state(&mut self, now: Duration) {
+    pub(super) fn enter_steady_state(&mut self, now: Duration) {
         if self.ending != Ending::Not {
             return self.undo(now);
         }
@@ -95,6 +95,8 @@ impl Machine {
         for id in self.observed.clone() {
             self.stop_observing(id);
         }
+        // What was set up ends with its cluster.
+        self.in_place.clear();
         self.state = State::Provision;
         self.enter_phase(Phase::Provision);
         self.out.push_back(Action::Replace);

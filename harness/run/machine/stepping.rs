@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Ending, Machine, State};
 use crate::event::INTERRUPTED;
-use crate::run::plan::{Act, Plan};
+use crate::run::plan::{Act, Plan, Role};
 use crate::run::step::{Action, Reply};
 
 /// What a question is about.
@@ -67,7 +67,7 @@ fn words(plan: &Plan, block: usize) -> String {
     let acts = block.acts.iter().map(|act| match act {
         Act::Inject(action) => {
             let planned = &plan.actions[*action];
-            let verb = if planned.remedy { "remedy" } else { "inject" };
+            let verb = if planned.role == Role::Remedy { "remedy" } else { "inject" };
             format!("  {verb} {}: {}", planned.name, planned.does)
         }
         Act::Revert(action) => format!("  revert {}", plan.actions[*action].name),

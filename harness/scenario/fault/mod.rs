@@ -25,6 +25,7 @@ pub(super) use file::{PATH, path};
 pub use kill::Kill;
 pub use node::{Freeze, Isolate, PowerOff};
 pub use object::{Apply, Delete, ObjectRef, Patch, PatchStrategy, Scale};
+pub(super) use object::{COUNT, MANIFEST, count, manifest};
 pub use open_files::TooManyOpenFiles;
 pub use pause::Pause;
 pub use program::Program;

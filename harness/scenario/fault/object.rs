@@ -108,6 +108,29 @@ const OBJECT_NAME: Field = required("name", "The object's name.", LINE);
 const THROUGH: Field =
     optional("through", "The apiserver that is asked to; without: the first that answers.", MASTER);
 
+/// How a manifest is written.
+pub(in super::super) const MANIFEST: Shape = Shape::Map {
+    fields: &[
+        API_VERSION,
+        KIND,
+        required(
+            "metadata",
+            "What names it; labels and whatever else an object's metadata has.",
+            Shape::Map { fields: &[NAMESPACE, OBJECT_NAME], rules: &[], open: true },
+        ),
+    ],
+    rules: &[],
+    open: true,
+};
+
+/// How it is written as how many objects a manifest is applied.
+pub(in super::super) const COUNT: Field = optional(
+    "count",
+    "As how many objects it is applied: with `-1`, `-2` and so on after the name; without: as the one that \
+     it names.",
+    Shape::Whole { least: 1, most: MOST },
+);
+
 pub(super) const APPLY: Field = kind(
     "apply",
     "An object of the API is applied by server-side apply: created, or those of its fields changed \
@@ -116,26 +139,9 @@ pub(super) const APPLY: Field = kind(
         required(
             "manifest",
             "The object, as it is written for kubectl; without `status`.",
-            Shape::Map {
-                fields: &[
-                    API_VERSION,
-                    KIND,
-                    required(
-                        "metadata",
-                        "What names it; labels and whatever else an object's metadata has.",
-                        Shape::Map { fields: &[NAMESPACE, OBJECT_NAME], rules: &[], open: true },
-                    ),
-                ],
-                rules: &[],
-                open: true,
-            },
+            MANIFEST,
         ),
-        optional(
-            "count",
-            "As how many objects it is applied: with `-1`, `-2` and so on after the name; without: as \
-             the one that it names.",
-            Shape::Whole { least: 1, most: MOST },
-        ),
+        COUNT,
         THROUGH,
     ]),
 )
@@ -150,13 +156,7 @@ const MOST: u32 = 10_000;
 pub(super) fn apply(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`apply`")?;
     let manifest = fields.required(reader, "manifest", manifest);
-    let count = fields.perhaps(reader, "count", |reader, node| match reader.count(node, 1)? {
-        count @ ..=MOST => Some(count),
-        count => {
-            let help = format!("write at most `{MOST}`");
-            reader.wrong(node, format!("{count} objects are too many"), help)
-        }
-    });
+    let count = fields.perhaps(reader, "count", count);
     let through = fields.perhaps(reader, "through", Reader::master);
     fields.end(reader);
     let (object, manifest) = manifest?;
@@ -283,8 +283,19 @@ fn api_version(reader: &mut Reader, node: &Node) -> Option<String> {
     reader.wrong(node, message, "write `v1`, or `GROUP/VERSION` such as `apps/v1`")
 }
 
+/// Reads as how many objects a manifest is applied.
+pub(in super::super) fn count(reader: &mut Reader, node: &Node) -> Option<u32> {
+    match reader.count(node, 1)? {
+        count @ ..=MOST => Some(count),
+        count => {
+            let help = format!("write at most `{MOST}`");
+            reader.wrong(node, format!("{count} objects are too many"), help)
+        }
+    }
+}
+
 /// Reads a manifest: any map that says which one object it is of.
-fn manifest(reader: &mut Reader, node: &Node) -> Option<(ObjectRef, Json)> {
+pub(in super::super) fn manifest(reader: &mut Reader, node: &Node) -> Option<(ObjectRef, Json)> {
     let mut fields = Fields::of(reader, node, "a manifest")?;
     let api_version = fields.required(reader, "apiVersion", api_version);
     let kind = fields.required_node(reader, "kind", Reader::line);
