@@ -90,6 +90,15 @@ pub enum Answer {
     Broken(String),
 }
 
+impl Answer {
+    /// What a health endpoint says of each check that failed, such as `etcd failed: reason withheld`.
+    /// <https://github.com/kubernetes/apiserver/blob/v0.34.4/pkg/server/healthz/healthz.go>
+    pub fn failed_checks(&self) -> Vec<&str> {
+        let Self::Status { body, .. } = self else { return vec![] };
+        body.lines().filter_map(|line| line.strip_prefix("[-]")).collect()
+    }
+}
+
 impl fmt::Display for Answer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

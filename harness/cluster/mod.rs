@@ -209,6 +209,13 @@ pub trait Node: Send + Sync + fmt::Debug {
     fn power(&self, on: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
 }
 
+/// Whether the holder of a Lease is a leader's process on this host: leaders call themselves by the host's
+/// name, `_` and a random id
+/// (<https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kube-controller-manager/app/controllermanager.go>).
+pub fn leads_from(host: &str, holder: &str) -> bool {
+    holder.strip_prefix(host).is_some_and(|rest| rest.starts_with('_'))
+}
+
 /// A process of the cluster that died although nobody asked for it.
 #[derive(Debug, Clone)]
 pub struct DiedUnasked {

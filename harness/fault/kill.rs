@@ -30,12 +30,16 @@ const RETURN: Duration = Duration::from_mins(2);
 struct Before {
     on: NodeRef,
     processes: Vec<ProcessId>,
+    /// Whether it did not refuse connections: one that has only just started refuses them as well as
+    /// one that is about to end.
+    served: bool,
 }
 
 impl Kill {
     async fn processes(&self, on: NodeRef, access: &Access) -> Result<Before, ClusterError> {
         let processes = alive(&**access.node(on)?, self.component.name()).await?;
-        Ok(Before { on, processes })
+        let served = serving::ask(self.component, on, access).await?.1 != Reply::Refused;
+        Ok(Before { on, processes, served })
     }
 
     async fn send(&self, before: &Before, access: &Access) -> Result<(), ClusterError> {
@@ -61,7 +65,7 @@ impl Kill {
         if let Some(old) = now.iter().find(is_old) {
             let pid = old.id.pid;
             let (at, reply) = serving::ask(self.component, on, access).await?;
-            if self.signal == Signal::Term && reply == Reply::Refused {
+            if self.signal == Signal::Term && before.served && reply == Reply::Refused {
                 return Ok(Ok(vec![format!(
                     "process {pid} of {what} on {on} is draining, {at} refuses connections"
                 )]));

@@ -214,11 +214,9 @@ pub(super) async fn ready(on: NodeRef, access: &Access) -> Result<Answer, Cluste
     access.get(Vantage::Beside, access.apiserver(on)?, "/readyz", LOOK).await
 }
 
-/// The checks that fail, as an apiserver lists them.
-/// <https://github.com/kubernetes/apiserver/blob/v0.34.4/pkg/server/healthz/healthz.go>
+/// The names of the checks that fail, if the answer has any.
 fn failing(answer: &Answer) -> String {
-    let Answer::Status { body, .. } = answer else { return String::new() };
-    let checks = body.lines().filter_map(|line| line.strip_prefix("[-]")?.split(' ').next());
+    let checks = answer.failed_checks().into_iter().filter_map(|line| line.split(' ').next());
     match checks.collect::<Vec<_>>().as_slice() {
         [] => String::new(),
         checks => format!(", failing: {}", checks.join(", ")),

@@ -82,14 +82,7 @@ impl SettingsChange {
                 continue;
             }
             manifest::replace(&**node, self.component, &edited).await?;
-            let different = || async {
-                let look = match self.starts {
-                    Starts::Not => self.refuses(before, access).await?,
-                    Starts::Ready | Starts::Unready => self.is_unready(before.on, access).await?,
-                };
-                Ok(look.err())
-            };
-            until(RESTART, different).await?;
+            until(RESTART, || async { Ok(self.look_on(before, access).await?.err()) }).await?;
         }
         Ok(())
     }
@@ -123,13 +116,18 @@ impl SettingsChange {
     async fn look(&self, before: &[Before], access: &Access) -> Result<Proof, ClusterError> {
         let mut parts = Vec::new();
         for before in before {
-            parts.push(match self.starts {
-                Starts::Ready => self.runs(before.on, &**access.node(before.on)?).await?,
-                Starts::Unready => self.is_unready(before.on, access).await?,
-                Starts::Not => self.refuses(before, access).await?,
-            });
+            parts.push(self.look_on(before, access).await?);
         }
         Ok(all(parts))
+    }
+
+    /// Whether the component makes of the flags what it should.
+    async fn look_on(&self, before: &Before, access: &Access) -> Result<Proof, ClusterError> {
+        match self.starts {
+            Starts::Ready => self.runs(before.on, &**access.node(before.on)?).await,
+            Starts::Unready => self.is_unready(before.on, access).await,
+            Starts::Not => self.refuses(before, access).await,
+        }
     }
 
     /// Whether the component runs with the flags.

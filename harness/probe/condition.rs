@@ -9,7 +9,9 @@ use futures::future::BoxFuture;
 use kube::api::DynamicObject;
 use kube::runtime::{WatchStreamExt, watcher};
 
-use super::{Concerned, Look, Observation, Sink, kind, listen, metric, pattern, read, revision};
+use super::{
+    Changes, Concerned, Look, Observation, Sink, kind, listen, metric, newer, pattern, read,
+};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::scenario::{Condition, ConditionSide};
@@ -51,23 +53,9 @@ impl Look for Condition {
             let changes = watcher::watch_object(api.clone(), &self.name).default_backoff();
             let judge = judge(self)?;
             let judge = |object: &Option<DynamicObject>| judge(object.as_ref());
-            listen(every, sink, || read(api.get_opt(&self.name)), changes, apply, judge).await
+            listen(every, sink, || read(api.get_opt(&self.name)), changes, newer, judge).await
         })
     }
-}
-
-/// Takes a change in, unless something newer is known; whether anything changed. A deletion
-/// carries no revision: should it be an older one, the next reading corrects it.
-fn apply(state: &mut Option<DynamicObject>, change: Option<DynamicObject>) -> bool {
-    let at = |object: &Option<DynamicObject>| object.as_ref().map(|o| revision(&o.metadata));
-    let newer = match (at(state), at(&change)) {
-        (Some(known), Some(new)) => new > known,
-        (known, new) => known.is_some() != new.is_some(),
-    };
-    if newer {
-        *state = change;
-    }
-    newer
 }
 
 /// The status of the condition, its reason and its message; or why there is none.
@@ -90,7 +78,7 @@ fn judge(
         ConditionSide::State { message: Some(message), .. } => Some(pattern(message)?),
         ConditionSide::State { .. } | ConditionSide::Changes(_) => None,
     };
-    let seen = Mutex::new((None, 0_u32));
+    let seen = Mutex::new(Changes::default());
     Ok(move |object: Option<&DynamicObject>| {
         let [status, reason, said] = match found(wanted, object) {
             Ok(found) => found,
@@ -98,10 +86,8 @@ fn judge(
         };
         let changes = {
             let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
-            if seen.0.replace(status.clone()).is_some_and(|last| last != status) {
-                seen.1 += 1;
-            }
-            seen.1
+            seen.see(&status);
+            seen.count
         };
         let mut saw = format!("{} is {status}", wanted.condition);
         for (mark, text) in [(" ", &reason), (": ", &said)] {
@@ -229,11 +215,11 @@ mod tests {
     #[test]
     fn only_newer_objects_change_the_state() {
         let mut state = Some(object(5, &json!([])));
-        assert!(!apply(&mut state, Some(object(5, &json!([])))));
-        assert!(!apply(&mut state, Some(object(4, &json!([])))));
-        assert!(apply(&mut state, Some(object(10, &json!([])))));
-        assert!(apply(&mut state, None));
-        assert!(!apply(&mut state, None));
-        assert!(apply(&mut state, Some(object(11, &json!([])))));
+        assert!(!newer(&mut state, Some(object(5, &json!([])))));
+        assert!(!newer(&mut state, Some(object(4, &json!([])))));
+        assert!(newer(&mut state, Some(object(10, &json!([])))));
+        assert!(newer(&mut state, None));
+        assert!(!newer(&mut state, None));
+        assert!(newer(&mut state, Some(object(11, &json!([])))));
     }
 }

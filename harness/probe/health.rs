@@ -40,29 +40,23 @@ async fn observe(health: &Health, access: &Access) -> Result<Observation, Cluste
 
 fn judge(is: HealthState, check: Option<&str>, answer: &Answer) -> Observation {
     let names = |line: &str, check: &str| line.split_whitespace().next() == Some(check);
-    let fails = |body: &str, check: &str| failed_checks(body).iter().any(|line| names(line, check));
+    let fails = |check: &str| answer.failed_checks().iter().any(|line| names(line, check));
     let holds = match (is, answer) {
         (HealthState::Ok, Answer::Status { code, .. }) => *code == 200,
-        (HealthState::Failing, Answer::Status { code, body }) => {
-            *code != 200 && check.is_none_or(|check| fails(body, check))
+        (HealthState::Failing, Answer::Status { code, .. }) => {
+            *code != 200 && check.is_none_or(fails)
         }
         (HealthState::Refused, answer) => *answer == Answer::Refused,
         _ => false,
     };
     let saw = match answer {
-        Answer::Status { code, body } if *code != 200 => match failed_checks(body) {
+        Answer::Status { code, .. } if *code != 200 => match answer.failed_checks() {
             checks if checks.is_empty() => code.to_string(),
             checks => format!("{code}: {}", checks.join(", ")),
         },
         other => other.to_string(),
     };
     Observation { holds, saw }
-}
-
-/// The lines of the checks that failed: they begin with `[-]`.
-/// <https://github.com/kubernetes/apiserver/blob/v0.34.4/pkg/server/healthz/healthz.go>
-fn failed_checks(body: &str) -> Vec<&str> {
-    body.lines().filter_map(|line| line.strip_prefix("[-]")).collect()
 }
 
 #[cfg(test)]

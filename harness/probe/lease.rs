@@ -10,9 +10,9 @@ use k8s_openapi::api::coordination::v1;
 use kube::Api;
 use kube::runtime::{WatchStreamExt, watcher};
 
-use super::{Concerned, Look, Observation, Sink, listen, metric, read, revision};
+use super::{Changes, Concerned, Look, Observation, Sink, listen, metric, newer, read};
 use crate::cluster::client::Access;
-use crate::cluster::{Cluster, ClusterError};
+use crate::cluster::{Cluster, ClusterError, leads_from};
 use crate::scenario::{Lease, LeaseSide, NodeRef};
 
 impl Look for Lease {
@@ -46,11 +46,9 @@ impl Look for Lease {
         Box::pin(async move {
             let api: Api<v1::Lease> = Api::namespaced(access.kube(self.through)?, &self.namespace);
             let changes = watcher::watch_object(api.clone(), &self.name).default_backoff();
-            let seen = Mutex::new(Seen::default());
+            let seen = Mutex::new(Changes::default());
             let judge = |lease: &Option<v1::Lease>| {
-                let identity = lease.as_ref().and_then(|lease| lease.spec.as_ref());
-                let identity = identity.and_then(|spec| spec.holder_identity.as_deref());
-                let identity = identity.unwrap_or_default();
+                let identity = identity(lease.as_ref()).unwrap_or_default();
                 let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
                 judge(&self.is, identity, holder(identity, access.cluster()), &mut seen)
             };
@@ -59,44 +57,34 @@ impl Look for Lease {
     }
 }
 
-/// Takes a change in, unless something newer is known; whether anything changed. A renewal is none.
+/// Takes a change in, unless something newer is known; whether it is news. A renewal is none.
 fn apply(state: &mut Option<v1::Lease>, change: Option<v1::Lease>) -> bool {
-    let at = |lease: &Option<v1::Lease>| lease.as_ref().map_or(0, |l| revision(&l.metadata));
-    let of = |lease: &Option<v1::Lease>| {
-        lease.as_ref().and_then(|l| l.spec.as_ref()).and_then(|spec| spec.holder_identity.clone())
-    };
-    if change.is_some() && at(&change) <= at(state) {
-        return false;
-    }
-    let news = of(state) != of(&change);
-    *state = change;
-    news
+    let before = identity(state.as_ref()).map(str::to_owned);
+    newer(state, change) && before.as_deref() != identity(state.as_ref())
 }
 
-/// The node whose process holds a Lease: leaders call themselves by their host's name and a random
-/// part, kubelets by their node's name.
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kube-scheduler/app/options/options.go>
+/// What the holder calls itself.
+fn identity(lease: Option<&v1::Lease>) -> Option<&str> {
+    lease?.spec.as_ref()?.holder_identity.as_deref()
+}
+
+/// The node whose process holds a Lease: a leader's, or the kubelet, which calls itself by its node's
+/// name.
 fn holder(identity: &str, cluster: &dyn Cluster) -> Option<NodeRef> {
-    let of = |host: &str| {
-        identity.strip_prefix(host).is_some_and(|rest| rest.is_empty() || rest.starts_with('_'))
-    };
+    let of = |own: &str| identity == own || leads_from(own, identity);
     let node = cluster.nodes().iter().find(|node| of(node.host_name()) || of(node.name()));
     node.map(|node| node.id())
 }
 
-/// The last that held it, and how often that has changed.
-#[derive(Debug, Default)]
-struct Seen {
-    last: Option<String>,
-    changes: u32,
-}
-
-fn judge(is: &LeaseSide, identity: &str, holder: Option<NodeRef>, seen: &mut Seen) -> Observation {
+fn judge(
+    is: &LeaseSide,
+    identity: &str,
+    holder: Option<NodeRef>,
+    seen: &mut Changes,
+) -> Observation {
     // Between two holders it may be nobody's: that alone is no other holder.
-    if !identity.is_empty()
-        && seen.last.replace(identity.to_owned()).is_some_and(|last| last != identity)
-    {
-        seen.changes += 1;
+    if !identity.is_empty() {
+        seen.see(identity);
     }
     let held = match (identity, holder) {
         ("", _) => "held by nobody".to_owned(),
@@ -107,8 +95,8 @@ fn judge(is: &LeaseSide, identity: &str, holder: Option<NodeRef>, seen: &mut See
         LeaseSide::HeldBy(None) => Observation { holds: identity.is_empty(), saw: held },
         LeaseSide::HeldBy(wanted) => Observation { holds: holder == *wanted, saw: held },
         LeaseSide::Changes(wanted) => {
-            let holds = metric::judge(*wanted, Some(seen.changes.into())).holds;
-            Observation { holds, saw: format!("{} changes; {held}", seen.changes) }
+            let holds = metric::judge(*wanted, Some(seen.count.into())).holds;
+            Observation { holds, saw: format!("{} changes; {held}", seen.count) }
         }
     }
 }
@@ -127,7 +115,7 @@ mod tests {
 
     #[test]
     fn a_holder_is_a_node_or_nobody() {
-        let see = |is, identity, node| judge(&is, identity, node, &mut Seen::default());
+        let see = |is, identity, node| judge(&is, identity, node, &mut Changes::default());
         let [one, two] = [1, 2].map(NodeRef::Master);
         assert!(see(LeaseSide::HeldBy(Some(one)), "m1_a", Some(one)).holds);
         assert!(!see(LeaseSide::HeldBy(Some(one)), "m2_a", Some(two)).holds);
@@ -141,7 +129,7 @@ mod tests {
     #[test]
     fn another_holder_is_a_change_and_nobody_is_none() {
         let is = LeaseSide::Changes(Wanted::Equals(1.0));
-        let mut seen = Seen::default();
+        let mut seen = Changes::default();
         let mut see = |identity| judge(&is, identity, None, &mut seen).holds;
         assert!(!see("a"));
         assert!(!see(""));

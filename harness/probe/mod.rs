@@ -26,7 +26,7 @@ mod written;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, join_all};
 use futures::{Stream, StreamExt};
 use regex::Regex;
 use tokio::time::Instant;
@@ -182,6 +182,24 @@ where
     }
 }
 
+/// Begins something so many times, at this pace, whether or not what was begun before has ended; what came
+/// of each.
+async fn paced<T, Fut>(
+    pace: Duration,
+    count: u32,
+    begin: impl Fn() -> Fut,
+) -> Result<Vec<T>, ClusterError>
+where
+    Fut: Future<Output = Result<T, ClusterError>>,
+{
+    let begin = &begin;
+    let at = |index: u32| async move {
+        tokio::time::sleep(pace * index).await;
+        begin().await
+    };
+    join_all((0..count).map(at)).await.into_iter().collect()
+}
+
 /// How often what is watched is read anew.
 const BESIDE_WATCH: Duration = Duration::from_secs(1);
 
@@ -255,6 +273,35 @@ where
 /// <https://kubernetes.io/docs/reference/using-api/api-concepts/#resource-versions>
 fn revision(metadata: &kube::api::ObjectMeta) -> u64 {
     metadata.resource_version.as_deref().and_then(|text| text.parse().ok()).unwrap_or(0)
+}
+
+/// Takes a change of one object in, unless something newer is known; whether anything changed. A deletion
+/// carries no revision: should it be an older one, the next reading corrects it.
+fn newer<K: kube::Resource>(state: &mut Option<K>, change: Option<K>) -> bool {
+    let at = |object: &Option<K>| object.as_ref().map(|object| revision(object.meta()));
+    let newer = match (at(state), at(&change)) {
+        (Some(known), Some(new)) => new > known,
+        (known, new) => known.is_some() != new.is_some(),
+    };
+    if newer {
+        *state = change;
+    }
+    newer
+}
+
+/// How often something has changed.
+#[derive(Debug, Default)]
+struct Changes {
+    last: Option<String>,
+    count: u32,
+}
+
+impl Changes {
+    fn see(&mut self, now: &str) {
+        if self.last.replace(now.to_owned()).is_some_and(|last| last != now) {
+            self.count += 1;
+        }
+    }
 }
 
 /// How long a read of the API may take.

@@ -7,14 +7,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use http_body_util::Full;
 use hyper::body::Bytes;
 use regex::Regex;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{Concerned, Look, Observation, Sink, brief, pattern, poll, target};
+use super::{Concerned, Look, Observation, Sink, brief, paced, pattern, poll, target};
 use crate::cluster::client::{Access, Answer, Identity, Speech, Vantage, words};
 use crate::cluster::holder::{self, Holder};
 use crate::cluster::{ClusterError, Command};
@@ -100,12 +100,7 @@ async fn observe(
     };
     let mut counts = Counts::default();
     if let Some(pace) = probe.pace {
-        let at = |index: u32| async move {
-            tokio::time::sleep(pace * index).await;
-            ask().await
-        };
-        for answer in join_all((0..probe.attempts).map(at)).await {
-            let answer = answer?;
+        for answer in paced(pace, probe.attempts, ask).await? {
             counts.add(failure(probe, body, &answer), &answer);
         }
         return Ok(judge(probe.failed, probe.attempts, &counts));

@@ -8,14 +8,14 @@ use std::fmt;
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use futures::future::{BoxFuture, join_all};
+use futures::future::BoxFuture;
 use http::{Request, header};
 use http_body_util::Full;
 use regex::Regex;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::{Look, Observation, Sink, brief, pattern, poll, target};
+use super::{Look, Observation, Sink, brief, paced, pattern, poll, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Answer, Speech, Vantage};
 use crate::cluster::ledger::NAMESPACE;
@@ -103,20 +103,16 @@ impl Writer<'_> {
     /// So many writes, and what came of each.
     async fn write(&self, to: SocketAddr, count: u32) -> Result<Vec<Outcome>, ClusterError> {
         let path = format!("/api/v1/namespaces/{NAMESPACE}/configmaps");
-        let write = |index: u32| {
-            let path = &path;
-            async move {
-                tokio::time::sleep(PACE * index).await;
-                let name = self.access.ledger().name();
-                let answer = self.post(to, path, &json!({"metadata": {"name": name}})).await?;
-                let outcome = outcome(&answer);
-                if outcome.is_ok() {
-                    self.access.ledger().acknowledged(name);
-                }
-                Ok(outcome)
+        let write = || async {
+            let name = self.access.ledger().name();
+            let answer = self.post(to, &path, &json!({"metadata": {"name": name}})).await?;
+            let outcome = outcome(&answer);
+            if outcome.is_ok() {
+                self.access.ledger().acknowledged(name);
             }
+            Ok(outcome)
         };
-        join_all((0..count).map(write)).await.into_iter().collect()
+        paced(PACE, count, write).await
     }
 
     async fn post(

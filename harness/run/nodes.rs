@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout};
 
 use super::plan::Plan;
 use crate::cluster::client::{Access, Answer, Vantage};
-use crate::cluster::{ClusterError, Node};
+use crate::cluster::{ClusterError, Node, leads_from};
 use crate::event::CaseInfo;
 use crate::scenario::{self, Leaders, Led, NamedNode, NodeRef, Nodes, Version};
 
@@ -77,6 +77,11 @@ impl Chooser {
 pub fn draw(info: &CaseInfo) -> u64 {
     let CaseInfo { seed, scenario, variant, repetition, .. } = info;
     let text = format!("{seed} {scenario} {variant} {repetition}");
+    hashed(&text)
+}
+
+/// A number from a text, the same from the same text.
+pub(super) fn hashed(text: &str) -> u64 {
     let hash = Sha256::digest(text.as_bytes());
     hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
 }
@@ -137,12 +142,10 @@ async fn holders(led: Led, access: &Access) -> Result<Vec<NodeRef>, ClusterError
     Ok(holders)
 }
 
-/// Whether a Lease is held by a component of this host: the host's name, `_` and a random id
-/// (<https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kube-controller-manager/app/controllermanager.go>).
+/// Whether a Lease is held by a component of this host.
 fn holds(lease: &str, host: &str) -> bool {
     let lease: Value = serde_json::from_str(lease).unwrap_or_default();
-    let holder = lease["spec"]["holderIdentity"].as_str().unwrap_or_default();
-    holder.strip_prefix(host).is_some_and(|rest| rest.starts_with('_'))
+    leads_from(host, lease["spec"]["holderIdentity"].as_str().unwrap_or_default())
 }
 
 /// Asks a member where kubeadm has it serve its metrics.

@@ -4,8 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use sha2::{Digest, Sha256};
-
+use super::nodes::hashed;
 use crate::event::{Phase, Wait};
 use crate::scenario::{
     self, Action, Expectation, Fault, Probe, Repeat, Scenario, Step, Timing, Version,
@@ -331,9 +330,8 @@ fn acts(action: &Action, number: usize, seed: u64) -> Vec<Act> {
 
 /// A number from 0 to 1, the same for the same seed.
 fn fraction(seed: u64, name: &str, again: u32) -> f64 {
-    let hash = Sha256::digest(format!("{seed} {name} {again}").as_bytes());
-    let number = hash.iter().take(4).fold(0_u32, |number, byte| number << 8 | u32::from(*byte));
-    f64::from(number) / f64::from(u32::MAX)
+    let number = hashed(&format!("{seed} {name} {again}")) >> 32;
+    f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
 /// What an expectation's time is spent on: what the file says, then its window.

@@ -65,16 +65,19 @@ impl Machine {
     }
 
     pub(super) fn was_issued(&mut self, now: Duration, action: usize) {
-        if self.sets_up(action) {
-            self.in_place.insert(action, InPlace { issued: Some(now), reverting: None });
-            return self.emit_action(action, ActionState::Issued);
+        let index = self.acting_on(Act::Inject(action));
+        if index.is_none() && !self.sets_up(action) {
+            return;
         }
-        let Some(index) = self.acting_on(Act::Inject(action)) else { return };
         let Some(in_place) = self.in_place.get_mut(&action) else { return };
-        if in_place.issued.replace(now).is_none() {
+        if in_place.issued.replace(now).is_some() {
+            return;
+        }
+        self.emit_action(action, ActionState::Issued);
+        // What is set up is the cause of nothing.
+        if let Some(index) = index {
             self.tampered = true;
             self.latest = Some(now);
-            self.emit_action(action, ActionState::Issued);
             // Looking for the node, writing the inverse down: what came true meanwhile has another cause.
             let first = self.plan.blocks[self.block].changes().next();
             if first.is_some_and(|(first, _)| first == index) && !self.still_not_yet() {
@@ -85,15 +88,15 @@ impl Machine {
     }
 
     pub(super) fn proven(&mut self, now: Duration, action: usize, evidence: Vec<String>) {
-        if self.sets_up(action) {
-            return self.is_set_up(now, action, evidence);
-        }
         let Some(in_place) = self.in_place.get(&action) else { return };
         let Some(issued) = in_place.issued else {
             return self.unproven(now, action, "it was never issued");
         };
         let took = now.saturating_sub(issued);
-        if let Some(index) = self.acting_on(Act::Inject(action)) {
+        if self.sets_up(action) {
+            self.emit_action(action, ActionState::Proven { took, evidence });
+            self.set_up(now, action + 1);
+        } else if let Some(index) = self.acting_on(Act::Inject(action)) {
             self.proven.insert(index, took);
             self.emit_action(action, ActionState::Proven { took, evidence });
             self.next_act(now, index);

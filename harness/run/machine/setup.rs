@@ -27,13 +27,6 @@ impl Machine {
         self.state == State::SettingUp(action)
     }
 
-    pub(super) fn is_set_up(&mut self, now: Duration, action: usize, evidence: Vec<String>) {
-        let issued = self.in_place.get(&action).and_then(|in_place| in_place.issued);
-        let took = issued.map(|issued| now.saturating_sub(issued)).unwrap_or_default();
-        self.emit_action(action, ActionState::Proven { took, evidence });
-        self.set_up(now, action + 1);
-    }
-
     pub(super) fn is_not_set_up(&mut self, now: Duration, action: usize, why: &str) {
         let name = &self.plan.actions[action].name;
         self.findings.invalid.push(format!("{name} could not be set up: {why}"));

@@ -35,11 +35,7 @@ impl Machine {
     }
 
     pub(super) fn enter_steady_state(&mut self, now: Duration) {
-        if self.ending != Ending::Not {
-            return self.undo(now);
-        }
         self.state = State::Steady { since: now };
-        self.enter_phase(Phase::SteadyState);
         for id in self.plan.steady.clone() {
             self.trackers[id].arm(now);
             self.observe(id);

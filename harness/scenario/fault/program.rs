@@ -23,6 +23,7 @@ pub enum Program {
     KubeProxy,
 }
 
+/// The last is the one that can't be held down.
 const PROGRAMS: [(&str, Program); 7] = [
     ("kube-apiserver", Program::Component(Component::KubeApiserver)),
     ("kube-controller-manager", Program::Component(Component::KubeControllerManager)),
@@ -33,8 +34,8 @@ const PROGRAMS: [(&str, Program); 7] = [
     ("kube-proxy", Program::KubeProxy),
 ];
 
-/// How a program is written.
-pub(super) const PROGRAM: Shape = Shape::Words(&[
+/// Their names as the reference has them.
+const WORDS: [(&str, &str); 7] = [
     ("kube-apiserver", ""),
     ("kube-controller-manager", ""),
     ("kube-scheduler", ""),
@@ -42,27 +43,16 @@ pub(super) const PROGRAM: Shape = Shape::Words(&[
     ("kubelet", ""),
     ("containerd", ""),
     ("kube-proxy", ""),
-]);
-
-/// Those that can be held down.
-const STOPPABLE: [(&str, Program); 6] = [
-    ("kube-apiserver", Program::Component(Component::KubeApiserver)),
-    ("kube-controller-manager", Program::Component(Component::KubeControllerManager)),
-    ("kube-scheduler", Program::Component(Component::KubeScheduler)),
-    ("etcd", Program::Component(Component::Etcd)),
-    ("kubelet", Program::Kubelet),
-    ("containerd", Program::Containerd),
 ];
 
-/// How one of them is written.
-pub(super) const STOPPABLE_PROGRAM: Shape = Shape::Words(&[
-    ("kube-apiserver", ""),
-    ("kube-controller-manager", ""),
-    ("kube-scheduler", ""),
-    ("etcd", ""),
-    ("kubelet", ""),
-    ("containerd", ""),
-]);
+/// How many of them can be held down.
+const STOPPABLE: usize = PROGRAMS.len() - 1;
+
+/// How a program is written.
+pub(super) const PROGRAM: Shape = Shape::Words(&WORDS);
+
+/// How one is written that can be held down.
+pub(super) const STOPPABLE_PROGRAM: Shape = Shape::Words(WORDS.split_at(STOPPABLE).0);
 
 impl Program {
     /// Its name, also that of its process.
@@ -87,7 +77,7 @@ pub(super) fn stoppable(reader: &mut Reader, node: &Node) -> Option<Program> {
         let help = "write a `kill` or a `pause` of it, or stop another, such as `kubelet`";
         return reader.wrong(node, "kube-proxy, a pod of a DaemonSet, can't be held down", help);
     }
-    reader.word(node, &STOPPABLE)
+    reader.word(node, &PROGRAMS[..STOPPABLE])
 }
 
 /// Reads `component` and `on`, which are both required: a component's nodes are masters.
