@@ -9,6 +9,7 @@ mod e2e_support;
 mod objects;
 
 use std::collections::BTreeMap;
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -17,7 +18,7 @@ use std::time::Duration;
 use e2e_support::stage::{self, Shared};
 use e2e_support::{Failure, Provider, wait_for, words};
 use futures::{FutureExt, TryFutureExt};
-use outage::cluster::client::{Access, Answer, Vantage};
+use outage::cluster::client::{Access, Answer, Speech, Vantage};
 use outage::cluster::{Cluster, DiedUnasked};
 use outage::fault::{self, Undo};
 use outage::scenario::NodeRef::{Master, Worker};
@@ -30,7 +31,7 @@ use outage::scenario::{
 use serde_json::Value;
 use tokio::sync::broadcast;
 
-/// For all apiservers to be ready before the next case.
+/// For all control planes to be ready before the next case.
 const CALM: Duration = Duration::from_mins(3);
 
 /// In this order: what disturbs more comes later.
@@ -399,20 +400,35 @@ impl Ctx {
             .map_err(|error| format!("revert of {what}: {}", words(&error.into())).into())
     }
 
-    /// Waits until each apiserver is ready.
+    /// Waits until each apiserver is ready, and the controller managers and schedulers serve again:
+    /// without an apiserver they lose their Leases, and end.
     async fn calm(&self) -> Result<(), Failure> {
-        wait_for("ready apiservers", CALM, async || {
+        wait_for("ready control planes", CALM, async || {
             for master in self.access.masters() {
-                let at = self.access.apiserver(master.id())?;
-                let limit = Duration::from_secs(5);
-                match self.access.get(Vantage::Beside, at, "/readyz", limit).await? {
-                    Answer::Status { code: 200, .. } => {}
-                    other => return Err(format!("{}: {other}", master.name()).into()),
+                let id = master.id();
+                let apiserver = self.access.apiserver(id)?;
+                self.answers((Vantage::Beside, apiserver), "/readyz", Speech::Verified).await?;
+                for port in [10257, 10259] {
+                    let at = (Vantage::Node(id), ([127, 0, 0, 1], port).into());
+                    self.answers(at, "/healthz", Speech::SelfSigned).await?;
                 }
             }
             Ok(())
         })
         .await
+    }
+
+    async fn answers(
+        &self,
+        (from, at): (Vantage, SocketAddr),
+        path: &str,
+        speech: Speech,
+    ) -> Result<(), Failure> {
+        let request = http::Request::get(path).body(http_body_util::Full::default())?;
+        match self.access.ask(from, at, speech, request, Duration::from_secs(5)).await? {
+            Answer::Status { code: 200, .. } => Ok(()),
+            other => Err(format!("{at}{path}, asked from {from:?}: {other}").into()),
+        }
     }
 
     fn nothing_died(&self) -> Result<(), Failure> {
