@@ -10,8 +10,11 @@ mod command;
 mod container;
 mod file;
 mod freeze;
+mod full_disk;
+mod helper;
 mod isolate;
 mod kill;
+mod limit;
 mod manifest;
 mod nft;
 mod object;
@@ -108,6 +111,8 @@ fn primitive(fault: &Fault) -> &dyn Primitive {
         Fault::Pause(pause) => pause,
         Fault::Clock(clock) => clock,
         Fault::TooManyOpenFiles(files) => files,
+        Fault::Limit(limit) => limit,
+        Fault::FullDisk(disk) => disk,
         Fault::PowerOff(power_off) => power_off,
         Fault::Freeze(freeze) => freeze,
         Fault::Isolate(isolate) => isolate,
@@ -119,10 +124,10 @@ fn primitive(fault: &Fault) -> &dyn Primitive {
     }
 }
 
-/// Is the proxy of a fault on a node, until it is killed, if that is what this program was started
-/// as. To be called before any thread exists.
+/// Does the work of a fault on a node, until it is killed, if that is what this program was started
+/// for. To be called before any thread exists.
 pub fn stand_in() -> Option<std::process::ExitCode> {
-    traffic::degrade::proxy::stand_in()
+    traffic::degrade::proxy::stand_in().or_else(limit::keeper::stand_in)
 }
 
 /// What the fault does, in words: `stop kube-apiserver on master-3 by SIGKILL`.
@@ -196,6 +201,15 @@ fn nodes(on: &[NodeRef]) -> String {
     let mut names: Vec<_> = on.iter().map(ToString::to_string).collect();
     let last = names.pop().unwrap_or_default();
     if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) }
+}
+
+/// A number that tells a fault from others.
+fn short_hash(fault: &impl Serialize) -> Result<u32, ClusterError> {
+    use sha2::Digest;
+    let text =
+        serde_json::to_vec(fault).map_err(|error| ClusterError::caused("name a fault", error))?;
+    let hash = sha2::Sha256::digest(&text);
+    Ok(hash.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte)))
 }
 
 /// A record of what was before, for the journal.

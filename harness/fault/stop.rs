@@ -29,7 +29,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::process::{alive, checked, pattern, running, until};
+use super::process::{FREEZE, alive, checked, pattern, running, until};
 use super::serving::{self, Reply};
 use super::{Issued, Primitive, Proof, all, each, manifest, nodes, record, recorded};
 use crate::cluster::client::Access;
@@ -81,16 +81,16 @@ enum Keeper {
     Init(Service),
 }
 
-/// Freezes the kubelet and takes the manifest ($1) away (to $2). A signal that was sent is not yet
-/// obeyed: on a busy machine a kubelet was seen to end the component 0.3 s after its SIGSTOP, because
-/// the manifest was gone. So each of its threads must stand still first.
+/// Freezes the kubelet ($3) and takes the manifest ($1) away (to $2).
 const HOLD: &str = r#"
 set -eu
-pkill -STOP -f "$3" || { echo "no kubelet to freeze" >&2; exit 1; }
-threads=$(pgrep -f "$3" | sed 's|.*|/proc/&/task/*/stat|')
-while cat $threads 2>/dev/null </dev/null | sed 's/.*) //' | grep -q '^[^TZX]'; do sleep 0.01; done
+freeze "$3" || { echo "no kubelet to freeze" >&2; exit 1; }
 mv "$1" "$2"
 "#;
+
+fn hold() -> String {
+    format!("{FREEZE}{HOLD}")
+}
 
 /// Sends the signal ($2) to the process ($1), waits for its end, after $3 periods of 20 ms with
 /// SIGKILL, and then lets the kubelet ($4) go on. It answers at once if the signal is SIGTERM. A
@@ -188,7 +188,7 @@ impl Stop {
         match self.keeper()? {
             Keeper::Kubelet(component) => {
                 each(self.on.iter().map(|on| async {
-                    let hold = Command::script(HOLD, places(component));
+                    let hold = Command::script(&hold(), places(component));
                     checked(&**access.node(*on)?, hold, "hold the manifest").await
                 }))
                 .await?;
@@ -454,7 +454,7 @@ mod tests {
 
         let places = [manifest.as_str(), &held, &kubelet_pattern];
         assert!(!sh(HELD, &places).0, "nothing is held at first");
-        assert!(sh(HOLD, &places).0);
+        assert!(sh(&hold(), &places).0);
         assert_eq!(kubelet.state(), "T");
         assert!(sh(HELD, &places).0);
         assert!(sh(SIGNAL, &[&component_pattern, "KILL", "100", &kubelet_pattern]).0);

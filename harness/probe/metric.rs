@@ -1,7 +1,7 @@
 //! A metric of one process, asked directly: an apiserver at its own address, everything else from
 //! its node's loopback. Polled.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -9,6 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use http::Request;
 use http_body_util::Full;
+use tokio::time::Instant;
 
 use super::{Look, Observation, READ, Sink, brief, poll};
 use crate::cluster::ClusterError;
@@ -23,6 +24,7 @@ impl Look for Metric {
         let side = match self.side {
             MetricSide::Value => "",
             MetricSide::Increase => "the increase of ",
+            MetricSide::Rate(_) => "the rate of ",
         };
         let wanted = words(self.wanted);
         format!("{side}{name}{{{labels}}} of {} on {on} is {wanted}", component.name())
@@ -37,24 +39,34 @@ impl Look for Metric {
         Box::pin(async move {
             let growth = Mutex::new(Growth::default());
             let observe = || async {
-                let answer = ask(self, access).await?;
-                let body = match answer {
-                    Answer::Status { code: 200, body } => body,
-                    Answer::Status { code, body } => {
-                        return Ok(Observation::nothing(format!("{code}: {}", brief(&body))));
+                loop {
+                    let answer = ask(self, access).await?;
+                    let body = match answer {
+                        Answer::Status { code: 200, body } => body,
+                        Answer::Status { code, body } => {
+                            return Ok(Observation::nothing(format!("{code}: {}", brief(&body))));
+                        }
+                        other => return Ok(Observation::nothing(other.to_string())),
+                    };
+                    let value = value(&body, &self.name, &self.labels);
+                    if self.side == MetricSide::Value {
+                        return Ok(judge(self.wanted, value));
                     }
-                    other => return Ok(Observation::nothing(other.to_string())),
-                };
-                let value = value(&body, &self.name, &self.labels);
-                let number = match self.side {
-                    MetricSide::Value => value,
-                    MetricSide::Increase => {
+                    // A counter with labels appears with its first increment.
+                    let value = value.unwrap_or(0.0);
+                    let number = {
                         let mut growth = growth.lock().unwrap_or_else(PoisonError::into_inner);
-                        // A counter with labels appears with its first increment.
-                        Some(growth.add(value.unwrap_or(0.0)))
+                        match self.side {
+                            MetricSide::Rate(over) => growth.rate(Instant::now(), value, over),
+                            _ => Some(growth.add(value)),
+                        }
+                    };
+                    if number.is_some() {
+                        return Ok(judge(self.wanted, number));
                     }
-                };
-                Ok(judge(self.wanted, number))
+                    // A rate is known once it was observed for so long.
+                    tokio::time::sleep(every).await;
+                }
             };
             poll(every, sink, observe).await
         })
@@ -84,6 +96,8 @@ async fn ask(metric: &Metric, access: &Access) -> Result<Answer, ClusterError> {
 struct Growth {
     last: Option<f64>,
     grown: f64,
+    /// How much it had grown, and when; as far back as a rate needs.
+    past: VecDeque<(Instant, f64)>,
 }
 
 impl Growth {
@@ -92,6 +106,19 @@ impl Growth {
             self.grown += if value < last { value } else { value - last };
         }
         self.grown
+    }
+
+    /// Adds what was seen now: the growth in a second over so long before it, or nothing if nothing
+    /// was seen that long ago.
+    fn rate(&mut self, now: Instant, value: f64, over: Duration) -> Option<f64> {
+        let grown = self.add(value);
+        self.past.push_back((now, grown));
+        let age = |at: Instant| now.saturating_duration_since(at);
+        while self.past.get(1).is_some_and(|(at, _)| age(*at) >= over) {
+            self.past.pop_front();
+        }
+        let (first, before) = *self.past.front()?;
+        (age(first) >= over).then(|| (grown - before) / age(first).as_secs_f64())
     }
 }
 
@@ -197,6 +224,19 @@ d +Inf
         for text in ["a{", "a{x", "a{x=\"", "a{x=\"\\", "a{x=\"y\"", "a{x=\"y\"} z", "a", "a "] {
             assert_eq!(value(text, "a", &BTreeMap::new()), None, "{text}");
         }
+    }
+
+    #[test]
+    fn a_rate_is_known_once_it_was_observed_for_long_enough() {
+        let (mut growth, start) = (Growth::default(), Instant::now());
+        let mut rate = |second, value| {
+            growth.rate(start + Duration::from_secs(second), value, Duration::from_secs(10))
+        };
+        assert_eq!([rate(0, 100.0), rate(9, 118.0)], [None, None]);
+        assert_eq!(rate(10, 120.0), Some(2.0));
+        // The counter began anew at some time.
+        assert_eq!(rate(20, 10.0), Some(1.0));
+        assert_eq!(growth.past.len(), 2);
     }
 
     #[test]

@@ -20,9 +20,6 @@ use crate::cluster::holder::{self, Holder};
 use crate::cluster::{ClusterError, Command};
 use crate::scenario::{Caller, Holding, NodeRef, Request, Tally, User};
 
-/// A request without an answer after this long has failed.
-const ATTEMPT: Duration = Duration::from_secs(5);
-
 impl Look for Request {
     fn wanted(&self) -> String {
         let to = target::words(&self.to);
@@ -71,12 +68,17 @@ impl Look for Request {
 }
 
 impl Request {
-    /// The statuses that are no failures, in words.
+    /// The statuses that are no failures, in words, and the time in which they must be there.
     fn statuses(&self) -> String {
+        let within = match self.timeout {
+            Request::TIMEOUT => String::new(),
+            timeout => format!(" within {timeout:?}"),
+        };
         if self.status.is_empty() {
-            return "a status below 500".to_owned();
+            return format!("a status below 500{within}");
         }
-        self.status.iter().map(ToString::to_string).collect::<Vec<_>>().join(" or ")
+        let statuses = self.status.iter().map(ToString::to_string).collect::<Vec<_>>();
+        format!("{}{within}", statuses.join(" or "))
     }
 }
 
@@ -96,7 +98,7 @@ async fn observe(
     };
     let ask = || async {
         let request = made(probe, token.as_deref())?;
-        access.ask(Vantage::Node(probe.from), to, speech.clone(), request, ATTEMPT).await
+        access.ask(Vantage::Node(probe.from), to, speech.clone(), request, probe.timeout).await
     };
     let mut counts = Counts::default();
     if let Some(pace) = probe.pace {
@@ -106,7 +108,7 @@ async fn observe(
         return Ok(judge(probe.failed, probe.attempts, &counts));
     }
     let most = *probe.failed.accepts(probe.attempts).end();
-    // More failures than may be can't hold any more: the rest would cost up to five seconds each.
+    // More failures than may be can't hold any more: the rest would cost up to their time-out each.
     while counts.attempts < probe.attempts && counts.failed <= most {
         let answer = ask().await?;
         counts.add(failure(probe, body, &answer), &answer);
@@ -212,7 +214,8 @@ async fn token(
         .body(Full::from(body.to_string()));
     let request = request.map_err(|e| ClusterError::caused(format!("a request of {path}"), e))?;
     let at = access.apiserver(issued_by)?;
-    let answer = access.ask(Vantage::Beside, at, Speech::Verified, request, ATTEMPT).await?;
+    let answer =
+        access.ask(Vantage::Beside, at, Speech::Verified, request, Request::TIMEOUT).await?;
     let issued = match &answer {
         Answer::Status { code: 201, body } => serde_json::from_str(body).ok(),
         _ => None,
@@ -306,6 +309,7 @@ mod tests {
             attempts: 1,
             failed: Tally::Count(0),
             pace: None,
+            timeout: Request::TIMEOUT,
             verify: true,
         }
     }

@@ -146,7 +146,7 @@ where
     let Case { index, info, plan, chooser, began, keep, ask, omit } = case;
     let plan = omit.left_of(plan);
     let machine = match omit {
-        Omit::InjectionAndProof => Machine::exhaustive(plan),
+        Omit::InjectionAndProof { .. } => Machine::exhaustive(plan),
         Omit::Nothing | Omit::Injection if ask.is_some() => Machine::new(plan).stepping(),
         Omit::Nothing | Omit::Injection => Machine::new(plan),
     };

@@ -287,9 +287,19 @@ impl Plan {
     }
 
     /// The plan without remedies and without recovery: all that is left to expect is what faults
-    /// cause.
+    /// cause. No detection is waited for longer than `at_most`.
     #[must_use]
-    pub fn detection_alone(mut self) -> Self {
+    pub fn detection_alone(mut self, at_most: Option<Duration>) -> Self {
+        let at_most = at_most.unwrap_or(Duration::MAX);
+        let detections = self.expectations.iter_mut().filter(|one| one.phase == Phase::Detect);
+        for planned in detections {
+            match &mut planned.timing {
+                Timing::Within { deadline, .. } => *deadline = at_most.min(*deadline),
+                Timing::Throughout { after, window } => {
+                    (*after, *window) = (at_most.min(*after), at_most.min(*window));
+                }
+            }
+        }
         for block in &mut self.blocks {
             let is_remedy = |act: &Act| match act {
                 Act::Inject(action) | Act::Revert(action) => {

@@ -30,16 +30,23 @@ pub enum Omit {
     Injection,
     /// Injections, and their proof is said to be there: each detection that is not `throughout`
     /// must FAIL.
-    InjectionAndProof,
+    InjectionAndProof {
+        /// No detection is waited for longer; nothing: as long as its scenario says.
+        at_most: Option<Duration>,
+    },
 }
 
 impl Omit {
     /// What of a plan is carried out: without the faults there is nothing to recover from.
     pub(super) fn left_of(self, plan: Plan) -> Plan {
         match self {
-            Self::InjectionAndProof => plan.detection_alone(),
+            Self::InjectionAndProof { at_most } => plan.detection_alone(at_most),
             Self::Nothing | Self::Injection => plan,
         }
+    }
+
+    fn is_of_proofs(self) -> bool {
+        matches!(self, Self::InjectionAndProof { .. })
     }
 }
 
@@ -60,7 +67,7 @@ impl Work {
         let action = &self.plan.actions[id];
         let proof = async {
             // Later injections may need what earlier ones leave, so nothing is even looked at.
-            if self.omits(action) && self.omit == Omit::InjectionAndProof {
+            if self.omits(action) && self.omit.is_of_proofs() {
                 issued();
                 return self.proof(action, None).await;
             }
@@ -89,7 +96,7 @@ impl Work {
         action: &PlannedAction,
         undo: Option<&Undo>,
     ) -> Result<Proof, ClusterError> {
-        if self.omits(action) && self.omit == Omit::InjectionAndProof {
+        if self.omits(action) && self.omit.is_of_proofs() {
             return Ok(Ok(vec!["said so by a test that left the injection out".to_owned()]));
         }
         let Some(undo) = undo else { return Ok(Err("it was never begun".to_owned())) };

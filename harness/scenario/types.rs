@@ -7,8 +7,8 @@ use serde::{Deserialize, Serialize};
 
 use super::fault::{
     Apply, CertificateChange, ClockShift, CommandFault, ContainerNameTaken, Degrade, Delete,
-    FileChange, Freeze, Isolate, Kill, Patch, Pause, PowerOff, Program, Scale, TooManyOpenFiles,
-    Traffic,
+    FileChange, Freeze, FullDisk, Isolate, Kill, Limit, Patch, Pause, PowerOff, Program, Scale,
+    TooManyOpenFiles, Traffic,
 };
 use super::probe::{
     CommandRun, EtcdState, EventSeen, Kubectl, Lease, LogLine, Metric, Object, Request, Target,
@@ -243,6 +243,10 @@ pub enum Fault {
     Clock(ClockShift),
     /// The program's process can open no file and accept no connection until the revert.
     TooManyOpenFiles(TooManyOpenFiles),
+    /// The program gets less of a CPU or of memory than it needs until the revert.
+    Limit(Limit),
+    /// The disk of a master's etcd is full until the revert.
+    FullDisk(FullDisk),
     /// The machine loses its power until the revert.
     PowerOff(PowerOff),
     /// Every process of the machine stands still until the revert.

@@ -24,9 +24,9 @@ use outage::fault::{self, Undo};
 use outage::scenario::NodeRef::{Master, Worker};
 use outage::scenario::{
     CertificateChange, ClockShift, CommandFault, Component, Degradation, Degrade, Fault,
-    FileChange, Freeze, Isolate, Issuer, KeyChange, Kill, Make, NodeRef, Pause, PowerOff, Program,
-    Protocol, SettingsChange, Shift, Signal, Starts, Stop, TooManyOpenFiles, Traffic, TrafficEnd,
-    TrafficRule, Validity,
+    FileChange, Freeze, FullDisk, Isolate, Issuer, KeyChange, Kill, Limit, Make, NodeRef, Pause,
+    PowerOff, Program, Protocol, Resource, SettingsChange, Shift, Signal, Starts, Stop,
+    TooManyOpenFiles, Traffic, TrafficEnd, TrafficRule, Validity,
 };
 use serde_json::Value;
 use tokio::sync::broadcast;
@@ -269,6 +269,7 @@ fn cases_of_processes() -> Vec<(&'static str, Fault)> {
     let hours = |hours: u64| Duration::from_secs(hours * 3600);
     let clock = |component, on, by| Fault::Clock(ClockShift { component, on, by });
     let files = |component, on| Fault::TooManyOpenFiles(TooManyOpenFiles { component, on });
+    let limit = |component, on, to| Fault::Limit(Limit { component, on, to });
     let (ahead, behind) = (Shift::Ahead(hours(400 * 24)), Shift::Behind(hours(2)));
     vec![
         ("clocks_of_schedulers", clock(static_pod(Component::KubeScheduler), masters(), ahead)),
@@ -289,6 +290,23 @@ fn cases_of_processes() -> Vec<(&'static str, Fault)> {
             files(static_pod(Component::KubeApiserver), vec![Master(2), Master(3)]),
         ),
         ("too_many_open_files_of_kubelets", files(Program::Kubelet, vec![Master(1), Worker(1)])),
+        (
+            "apiservers_with_little_of_a_cpu",
+            limit(
+                static_pod(Component::KubeApiserver),
+                vec![Master(2), Master(3)],
+                Resource::Cpu(30),
+            ),
+        ),
+        (
+            "a_kubelet_with_little_of_a_cpu",
+            limit(Program::Kubelet, vec![Worker(1)], Resource::Cpu(10)),
+        ),
+        ("a_full_disk", Fault::FullDisk(FullDisk { on: vec![Master(1)] })),
+        (
+            "a_scheduler_with_little_memory",
+            limit(static_pod(Component::KubeScheduler), vec![Master(2)], Resource::Memory(8 << 20)),
+        ),
     ]
 }
 

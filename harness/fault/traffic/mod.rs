@@ -24,7 +24,7 @@ use serde::{Deserialize, Serialize};
 
 use super::process::until;
 use super::serving::{LOOK, Reply};
-use super::{Issued, Primitive, Proof, all, each, nft, nodes, record, recorded};
+use super::{Issued, Primitive, Proof, all, each, nft, nodes, record, recorded, short_hash};
 use crate::cluster::client::{Access, Vantage};
 use crate::cluster::{ClusterError, Command};
 use crate::scenario::{NodeRef, Protocol, Traffic, TrafficEnd, TrafficRule};
@@ -55,15 +55,6 @@ exit 99
 
 /// A datagram to $1, port $2.
 const DATAGRAM: &str = r#"exec bash -c 'echo >"/dev/udp/$0/$1"' "$1" "$2""#;
-
-/// A number that tells a fault from others.
-fn short_hash(fault: &impl Serialize) -> Result<u32, ClusterError> {
-    use sha2::Digest;
-    let text =
-        serde_json::to_vec(fault).map_err(|error| ClusterError::caused("name a fault", error))?;
-    let hash = sha2::Sha256::digest(&text);
-    Ok(hash.iter().take(4).fold(0, |number, byte| number << 8 | u32::from(*byte)))
-}
 
 impl Traffic {
     /// So that several of them can be in place at once.

@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn without_the_injections_it_is_set_up_all_the_same() {
-        let plan = needing().detection_alone();
+        let plan = needing().detection_alone(None);
         assert_eq!(plan.setup, 0..2);
     }
 }

@@ -548,7 +548,7 @@ fn without_its_fault_each_detection_fails_by_itself_in_every_step_and_block() {
         Step::Inject(change("b")),
         Step::Detect(vec![within("5")]),
     ];
-    let plan = plan(vec![within("0")], steps).detection_alone();
+    let plan = plan(vec![within("0")], steps).detection_alone(None);
     let mut sim = Sim::of(Machine::exhaustive(plan));
     sim.ready();
     sim.see(0, true);

@@ -7,6 +7,7 @@ mod container;
 mod degrade;
 mod file;
 mod kill;
+mod limit;
 mod node;
 mod object;
 mod open_files;
@@ -23,7 +24,8 @@ pub use degrade::{Degradation, Degrade};
 pub use file::{FileChange, Make};
 pub(super) use file::{PATH, path};
 pub use kill::Kill;
-pub use node::{Freeze, Isolate, PowerOff};
+pub use limit::{Limit, Resource};
+pub use node::{Freeze, FullDisk, Isolate, PowerOff};
 pub use object::{Apply, Delete, ObjectRef, Patch, PatchStrategy, Scale};
 pub(super) use object::{COUNT, MANIFEST, count, manifest};
 pub use open_files::TooManyOpenFiles;
@@ -39,13 +41,15 @@ use super::reference::{CHANGED_FLAGS, Field, Shape, kind, map, one_of, optional,
 use super::tree::{Node, Value};
 use super::{Component, Fault, SettingsChange, Signal, Starts, Stop};
 
-const FAULTS: [(&str, Read<Fault>); 19] = [
+const FAULTS: [(&str, Read<Fault>); 21] = [
     ("stop", stop),
     ("settings", settings),
     ("kill", kill::kill),
     ("pause", pause::pause),
     ("clock", clock::clock),
     ("tooManyOpenFiles", open_files::too_many_open_files),
+    ("limit", limit::limit),
+    ("fullDisk", node::full_disk),
     ("powerOff", node::power_off),
     ("freeze", node::freeze),
     ("isolate", node::isolate),
@@ -73,6 +77,8 @@ pub(super) const FAULT: Shape = Shape::Shared(
             pause::PAUSE,
             clock::CLOCK,
             open_files::TOO_MANY_OPEN_FILES,
+            limit::LIMIT,
+            node::FULL_DISK,
             node::POWER_OFF,
             node::FREEZE,
             node::ISOLATE,

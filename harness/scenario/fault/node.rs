@@ -1,12 +1,12 @@
-//! `powerOff`, `freeze` and `isolate`: what befalls a whole machine.
+//! `powerOff`, `freeze`, `isolate` and `fullDisk`: what befalls a whole machine.
 
 use serde::{Deserialize, Serialize};
 
-use super::super::read::{Fields, Reader};
+use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef};
-use super::places::{self, NODES};
+use super::places::{self, MASTERS, NODES};
 
 /// See [`Fault::PowerOff`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -29,6 +29,24 @@ pub struct Isolate {
     pub on: Vec<NodeRef>,
 }
 
+/// See [`Fault::FullDisk`].
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FullDisk {
+    /// Which masters, all at once.
+    pub on: Vec<NodeRef>,
+}
+
+pub(super) const FULL_DISK: Field = kind(
+    "fullDisk",
+    "The disk of a master's etcd is full until the revert; etcd is restarted on it.",
+    map(&[required("on", "Which masters, all at once.", MASTERS)]),
+)
+.examples(&["fullDisk: {on: {master: 2}}"]);
+
+pub(super) fn full_disk(reader: &mut Reader, node: &Node) -> Option<Fault> {
+    on(reader, node, "`fullDisk`", places::masters).map(|on| Fault::FullDisk(FullDisk { on }))
+}
+
 pub(super) const POWER_OFF: Field = kind(
     "powerOff",
     "Machines lose their power until the revert; their disks stay.",
@@ -37,7 +55,7 @@ pub(super) const POWER_OFF: Field = kind(
 .examples(&["powerOff: {on: {master: 3}}"]);
 
 pub(super) fn power_off(reader: &mut Reader, node: &Node) -> Option<Fault> {
-    on(reader, node, "`powerOff`").map(|on| Fault::PowerOff(PowerOff { on }))
+    on(reader, node, "`powerOff`", places::nodes).map(|on| Fault::PowerOff(PowerOff { on }))
 }
 
 pub(super) const FREEZE: Field = kind(
@@ -48,7 +66,7 @@ pub(super) const FREEZE: Field = kind(
 .examples(&["freeze: {on: {worker: 1}}"]);
 
 pub(super) fn freeze(reader: &mut Reader, node: &Node) -> Option<Fault> {
-    on(reader, node, "`freeze`").map(|on| Fault::Freeze(Freeze { on }))
+    on(reader, node, "`freeze`", places::nodes).map(|on| Fault::Freeze(Freeze { on }))
 }
 
 pub(super) const ISOLATE: Field = kind(
@@ -63,12 +81,17 @@ pub(super) const ISOLATE: Field = kind(
 .examples(&["isolate: {on: {master: 2}}"]);
 
 pub(super) fn isolate(reader: &mut Reader, node: &Node) -> Option<Fault> {
-    on(reader, node, "`isolate`").map(|on| Fault::Isolate(Isolate { on }))
+    on(reader, node, "`isolate`", places::nodes).map(|on| Fault::Isolate(Isolate { on }))
 }
 
-fn on(reader: &mut Reader, node: &Node, what: &str) -> Option<Vec<NodeRef>> {
+fn on(
+    reader: &mut Reader,
+    node: &Node,
+    what: &str,
+    places: Read<Vec<NodeRef>>,
+) -> Option<Vec<NodeRef>> {
     let mut fields = Fields::of(reader, node, what)?;
-    let on = fields.required(reader, "on", places::nodes);
+    let on = fields.required(reader, "on", places);
     fields.end(reader);
     on
 }

@@ -1,13 +1,13 @@
 //! A metric of a component.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::super::problem::Finding;
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{
-    Field, LABELS, NODE, Rule, Shape, kind, one_of, optional, required, ruled, text,
+    DURATION, Field, LABELS, NODE, Rule, Shape, kind, one_of, optional, required, ruled, text,
 };
 use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef, Probe};
@@ -61,6 +61,8 @@ pub enum MetricSide {
     Value,
     /// How much it has grown since the observation began; a counter that begins anew counts on.
     Increase,
+    /// How much it grows in a second, over so long before each observation.
+    Rate(Duration),
 }
 
 /// What a number must be.
@@ -76,6 +78,9 @@ pub enum Wanted {
     /// No series has the name and the labels.
     Absent,
 }
+
+/// Over how long a rate is measured if nothing is written.
+const OVER: Duration = Duration::from_secs(10);
 
 const SOURCES: [(&str, MetricOf); 6] = [
     ("kube-apiserver", MetricOf::Component(Component::KubeApiserver)),
@@ -125,7 +130,7 @@ pub(super) const COUNT: Shape = Shape::OneOf {
 
 pub(super) const METRIC: Field = kind(
     "metric",
-    "A metric's value, or its increase since the observation began.",
+    "A metric's value, its increase since the observation began, or its rate.",
     ruled(
         &[
             required(
@@ -158,13 +163,17 @@ pub(super) const METRIC: Field = kind(
                  counts on.",
                 COUNT,
             ),
+            optional("rate", "How much it must grow in a second.", COUNT),
+            optional("over", "Over how long before each observation; only of a `rate`.", DURATION)
+                .or("10s"),
         ],
-        &[Rule::One(&["value", "increase"])],
+        &[Rule::One(&["value", "increase", "rate"]), Rule::With("over", "rate")],
     ),
 )
 .examples(&[
     "metric: {component: etcd, on: {master: 1}, name: etcd_server_has_leader, value: {equals: 0}}",
     "metric: {component: kube-apiserver, on: {master: 1}, name: apiserver_request_total, labels: {code: \"503\"}, increase: {atLeast: 1}}",
+    "metric: {component: kube-apiserver, on: {master: 1}, name: apiserver_request_total, labels: {code: \"503\"}, rate: {atMost: 0.5}, over: 30s}",
 ]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -181,34 +190,49 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         reader.wrong(node, format!("`{name}` is not the name of a metric"), help)
     });
     let labels = fields.optional(reader, "labels", labels).unwrap_or_default();
-    let [value, increase] = ["value", "increase"].map(|name| fields.get(name));
-    let (side, wanted) = match (value, increase) {
-        (Some(node), None) => (MetricSide::Value, number_wanted(reader, node)),
-        (None, Some(node)) => (MetricSide::Increase, number_wanted(reader, node)),
-        (Some(_), Some(node)) => {
-            let help = "write an expectation for each";
-            (
-                MetricSide::Value,
-                reader.wrong(node, "`value` and `increase` exclude each other", help),
-            )
-        }
-        (None, None) => {
-            let help = "add `value` or `increase`, such as `increase: {atLeast: 1}`";
-            fields.lacks(reader, "nothing is expected of the metric", help);
-            (MetricSide::Value, None)
-        }
-    };
-    if let (Some(node), Some(Wanted::Absent)) = (increase, wanted) {
-        let finding = Finding::new(node.span, "what is absent has no increase");
-        reader.report(finding.help("write `value: absent`, or `increase: {equals: 0}`"));
-    }
+    let judged = side(reader, &mut fields);
     fields.end(reader);
+    let (side, wanted) = judged?;
     let (component, (on, on_node)) = (component?, on?);
     if let (MetricOf::Component(_), NodeRef::Worker(_)) = (component, on) {
         let message = format!("{} does not run on a worker", component.name());
         return reader.wrong(on_node, message, "write a master, such as `{master: 1}`");
     }
-    Some(Probe::Metric(Metric { component, on, name: name?, labels, side, wanted: wanted? }))
+    Some(Probe::Metric(Metric { component, on, name: name?, labels, side, wanted }))
+}
+
+/// Reads what of a metric is looked at, and what it must be.
+fn side(reader: &mut Reader, fields: &mut Fields) -> Option<(MetricSide, Wanted)> {
+    const SIDES: [&str; 3] = ["value", "increase", "rate"];
+    let over = fields.get("over").map(|node| (node, reader.duration(node)));
+    let written: Vec<_> =
+        SIDES.iter().filter_map(|name| fields.get(name).map(|node| (*name, node))).collect();
+    let (name, node) = match written[..] {
+        [] => {
+            let help = "add `value`, `increase` or `rate`, such as `increase: {atLeast: 1}`";
+            fields.lacks(reader, "nothing is expected of the metric", help);
+            return None;
+        }
+        [one] => one,
+        [(one, _), (other, node), ..] => {
+            let message = format!("`{one}` and `{other}` exclude each other");
+            return reader.wrong(node, message, "write an expectation for each");
+        }
+    };
+    let wanted = number_wanted(reader, node)?;
+    if name != "value" && wanted == Wanted::Absent {
+        let help = format!("write `value: absent`, or `{name}: {{equals: 0}}`");
+        return reader.wrong(node, format!("what is absent has no {name}"), help);
+    }
+    let side = match (name, over) {
+        ("rate", over) => MetricSide::Rate(over.map_or(Some(OVER), |(_, over)| over)?),
+        (_, Some((node, _))) => {
+            return reader.wrong(node, "only a `rate` is measured over a time", "take `over` away");
+        }
+        ("increase", None) => MetricSide::Increase,
+        _ => MetricSide::Value,
+    };
+    Some((side, wanted))
 }
 
 #[expect(clippy::cast_precision_loss, reason = "what is compared with is floating, too")]

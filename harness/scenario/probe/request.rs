@@ -37,8 +37,15 @@ pub struct Request {
     /// The time from the start of one request to the start of the next, whether or not that one was
     /// answered; nothing: each waits for the one before.
     pub pace: Option<Duration>,
+    /// How long a request may take from its connect to the end of its answer, or it is a failure.
+    pub timeout: Duration,
     /// Whether the server's certificate must be one of the cluster's CA, for the address.
     pub verify: bool,
+}
+
+impl Request {
+    /// How long a request may take if the file says nothing.
+    pub const TIMEOUT: Duration = Duration::from_secs(5);
 }
 
 /// Who asks.
@@ -80,6 +87,8 @@ pub struct User {
     /// Its groups; `system:authenticated` comes by itself if none is named.
     pub groups: Vec<String>,
 }
+
+const LONGEST_TIMEOUT: Duration = Duration::from_mins(1);
 
 const STATUS: Shape = Shape::Whole { least: 100, most: 599 };
 const USER: Shape = text("the name of a user or group", "^[!-~]+$");
@@ -171,7 +180,18 @@ pub(super) const REQUEST: Field = kind(
             DURATION,
         )
         .examples(&["pace: 50ms"]),
-        required("failed", "How many must fail: no answer, another status or another body.", TALLY),
+        optional(
+            "timeout",
+            "How long a request may take, from its connect to the end of its answer, up to a minute.",
+            DURATION,
+        )
+        .or("5s")
+        .examples(&["timeout: 1s"]),
+        required(
+            "failed",
+            "How many must fail: no answer in time, another status or another body.",
+            TALLY,
+        ),
     ]),
 )
 .examples(&[
@@ -180,6 +200,7 @@ pub(super) const REQUEST: Field = kind(
     "request: {from: {worker: 1}, to: {apiserver: {master: 2}}, path: /api, as: {serviceAccount: {name: default/default, issuedBy: {master: 1}}}, status: [200], attempts: 1, failed: {count: 0}}",
     "request: {from: {worker: 1}, to: {apiserver: {master: 1}}, path: /api, as: {certificate: {path: /etc/kubernetes/scheduler.conf, on: {master: 2}}}, status: [401], attempts: 1, failed: {count: 0}}",
     "request: {from: {worker: 1}, to: loadBalancer, path: /readyz, verify: false, pace: 50ms, attempts: 600, failed: {atMost: 3}}",
+    "request: {from: {worker: 1}, to: {apiserver: {master: 3}}, path: /api/v1/pods, timeout: 1s, attempts: 10, failed: {atLeast: 5}}",
 ]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -205,6 +226,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         _ => reader.mistyped(node, "`true` or `false`"),
     });
     let pace = fields.optional(reader, "pace", pace);
+    let timeout = fields.optional(reader, "timeout", |reader, node| {
+        match reader.duration_up_to(node, LONGEST_TIMEOUT, "1m")? {
+            Duration::ZERO => {
+                reader.wrong(node, "no request is answered in no time", "write such as `1s`")
+            }
+            timeout => Some(timeout),
+        }
+    });
     let attempts = fields.required(reader, "attempts", attempts);
     let failed = tally(reader, &mut fields, "failed", attempts);
     fields.end(reader);
@@ -218,6 +247,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         attempts: attempts?,
         failed: failed?,
         pace,
+        timeout: timeout.unwrap_or(Request::TIMEOUT),
         verify: verify.unwrap_or(true),
     }))
 }

@@ -19,12 +19,13 @@ use tokio::time::Instant;
 
 use super::ends;
 use super::rules::{Source, Target};
+use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Vantage};
-use crate::cluster::{ClusterError, Command, Node};
+use crate::fault::helper::Helper;
 use crate::fault::nft::{self, PRIORITY};
-use crate::fault::process::{checked, until};
+use crate::fault::process::until;
 use crate::fault::serving::{self, LOOK, Reply};
-use crate::fault::{Issued, Primitive, Proof, all, each, nodes, record, recorded};
+use crate::fault::{Issued, Primitive, Proof, all, each, nodes, record, recorded, short_hash};
 use crate::scenario::{Degradation, Degrade, NodeRef, Protocol, Traffic, TrafficEnd, TrafficRule};
 use proxy::{MARK, Orders};
 
@@ -36,22 +37,6 @@ const PORTS: std::ops::Range<u16> = 20_000..30_000;
 
 /// Marks connections that were handed over.
 const HANDED: u32 = 0x2000_0000;
-
-/// Starts the proxy $1 with its orders $2, unless it runs already.
-const START: &str = r#"
-if ! pgrep -f "^[^ ]* outage-proxy .*$3" >/dev/null; then
-    setsid "$1" outage-proxy "$2" </dev/null >/run/"$3".log 2>&1 &
-fi
-"#;
-
-/// Ends the proxy with the name $1.
-const END: &str = r#"
-pkill -KILL -f "^[^ ]* outage-proxy .*$1" || [ $? = 1 ]
-rm -f /run/"$1".log
-"#;
-
-/// How many proxies of the name $1 run.
-const COUNT: &str = r#"pgrep -c -f "^[^ ]* outage-proxy .*$1" || [ $? = 1 ]"#;
 
 /// What was before: nothing is changed but one table and one process a node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -65,6 +50,10 @@ struct Before {
 impl Before {
     fn table(&self) -> String {
         format!("inet {}", self.name)
+    }
+
+    fn proxy(&self) -> Helper<'_> {
+        Helper { argument: proxy::ARGUMENT, name: &self.name }
     }
 }
 
@@ -121,7 +110,7 @@ impl Degrade {
 
     async fn resolve(&self, access: &Access) -> Result<Before, ClusterError> {
         let traffic = self.traffic();
-        let number = super::short_hash(self)?;
+        let number = short_hash(self)?;
         let (first, count) = (PORTS.start, u32::from(PORTS.end - PORTS.start));
         let port = first + u16::try_from(number % count).unwrap_or(0);
         let mut targets = ends::targets(&traffic, access).await?;
@@ -175,10 +164,7 @@ impl Degrade {
         let node = access.node(on)?;
         let listen = SocketAddr::new(node.address(), before.port);
         let orders = Orders { name: before.name.clone(), listen, by: self.by };
-        let orders = serde_json::to_string(&orders)
-            .map_err(|error| ClusterError::caused("write a proxy's orders", error))?;
-        let start = Command::script(START, [node.program(), &orders, &before.name]);
-        checked(&**node, start, "start a proxy").await?;
+        before.proxy().start(&**node, &orders).await?;
         until(LED, || async {
             let connected = access.connect(Vantage::Node(on), listen, LOOK).await?;
             Ok(connected.err().map(|error| format!("the proxy at {listen}: {error}")))
@@ -203,7 +189,7 @@ impl Degrade {
         let Some(earlier) = nft::packets(&**node, &before.table()).await? else {
             return Ok(Err(format!("{on} has no table {}", before.table())));
         };
-        let proxies = running(&**node, &before.name).await?;
+        let proxies = before.proxy().count(&**node).await?;
         if proxies != 1 {
             return Ok(Err(format!("{proxies} proxies run on {on}")));
         }
@@ -249,12 +235,7 @@ impl Degrade {
             return Ok(());
         }
         nft::take_away(&**node, &before.table()).await?;
-        checked(&**node, Command::script(END, [&before.name]), "end a proxy").await?;
-        until(LED, || async {
-            let left = running(&**node, &before.name).await?;
-            Ok((left > 0).then(|| format!("{left} proxies run on {on}")))
-        })
-        .await
+        before.proxy().end(&**node).await
     }
 }
 
@@ -267,11 +248,6 @@ async fn ask(
     let start = Instant::now();
     let reply = serving::ask_at(Vantage::Node(on), at, access).await?;
     Ok((reply, start.elapsed()))
-}
-
-async fn running(node: &dyn Node, name: &str) -> Result<usize, ClusterError> {
-    let said = checked(node, Command::script(COUNT, [name]), "look for a proxy").await?.text();
-    said.parse().map_err(|error| ClusterError::caused(format!("pgrep says `{said}`"), error))
 }
 
 impl Primitive for Degrade {

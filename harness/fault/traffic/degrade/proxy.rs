@@ -18,7 +18,7 @@ use tokio::time::{Instant, sleep, sleep_until};
 use crate::scenario::Degradation;
 
 /// The first argument by which this program is told to be a proxy.
-const ARGUMENT: &str = "outage-proxy";
+pub(super) const ARGUMENT: &str = "outage-proxy";
 
 /// Marks the proxy's own packets, so that they are not led to it again. kube-proxy uses 0x4000 and
 /// 0x8000.

@@ -1,0 +1,181 @@
+//! The keeper of a limit on a node: it makes a program's processes wait, or kills them, as the kernel
+//! does for a container with limits.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, kill};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::scenario::Resource;
+
+/// The first argument by which this program is told to be a keeper.
+pub(super) const ARGUMENT: &str = "outage-keeper";
+
+/// The kernel's default period of a CPU limit, also the kubelet's: `cpu.cfs_period_us`.
+/// <https://docs.kernel.org/scheduler/sched-bwc.html>
+pub(super) const PERIOD: Duration = Duration::from_millis(100);
+
+/// How often what a process has used is looked at within a period.
+const LOOK: Duration = Duration::from_millis(5);
+
+/// After so many periods the keeper looks for new processes and writes down what it did.
+const ROUND: u32 = 5;
+
+/// What a keeper is told.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Orders {
+    /// By which it can be told from another.
+    pub(super) name: String,
+    /// The name of the program.
+    pub(super) program: String,
+    pub(super) to: Resource,
+    /// Where it writes down what it did.
+    pub(super) file: PathBuf,
+}
+
+/// What a keeper did since its start.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub(super) struct Done {
+    /// Periods of processes whose share of a CPU is limited.
+    pub(super) periods: u64,
+    /// Those in which one was made to wait.
+    pub(super) waited: u64,
+    /// How many were killed.
+    pub(super) killed: u64,
+    /// What the one that was killed last took, in bytes.
+    pub(super) took: u64,
+}
+
+/// What is known of one process.
+struct Kept {
+    clock: ClockId,
+    /// What it has used since its start, when it was looked at last.
+    used: Duration,
+    /// What it may still use, in nanoseconds; less than nothing if it used too much.
+    left: i64,
+    waits: bool,
+}
+
+/// Is a keeper until it is killed, if that is what this program was started as.
+pub(in crate::fault) fn stand_in() -> Option<ExitCode> {
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next()? != ARGUMENT {
+        return None;
+    }
+    let orders = arguments.next().and_then(|text| serde_json::from_str(&text).ok());
+    let Some(orders) = orders else { return Some(ExitCode::from(2)) };
+    let Err(error) = keep(&orders);
+    eprintln!("{error}");
+    Some(ExitCode::FAILURE)
+}
+
+#[expect(clippy::disallowed_methods, reason = "a period of a real CPU's time is waited for")]
+fn keep(orders: &Orders) -> Result<std::convert::Infallible, io::Error> {
+    let mut kept = BTreeMap::new();
+    let mut done = Done::default();
+    loop {
+        find(&orders.program, &mut kept)?;
+        for _ in 0..ROUND {
+            let end = Instant::now() + PERIOD;
+            match orders.to {
+                Resource::Cpu(thousandths) => share(&mut kept, thousandths, end, &mut done),
+                Resource::Memory(bytes) => confine(&kept, bytes, &mut done),
+            }
+            sleep(end.saturating_duration_since(Instant::now()));
+        }
+        write(orders, done)?;
+    }
+}
+
+/// Written whole, so that a reader never sees a half of it.
+fn write(orders: &Orders, done: Done) -> io::Result<()> {
+    let new = orders.file.with_extension("new");
+    std::fs::write(&new, serde_json::to_vec(&done)?)?;
+    std::fs::rename(new, &orders.file)
+}
+
+/// Brings the processes of a program up to date: those that have ended go, new ones come.
+fn find(program: &str, kept: &mut BTreeMap<Pid, Kept>) -> io::Result<()> {
+    let mut found = BTreeMap::new();
+    for entry in std::fs::read_dir("/proc")? {
+        let name = entry?.file_name();
+        let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
+        if !runs(pid, program) {
+            continue;
+        }
+        let pid = Pid::from_raw(pid);
+        // A process that ends meanwhile is none.
+        let Ok(clock) = clock_getcpuclockid(pid) else { continue };
+        let Ok(used) = clock_gettime(clock) else { continue };
+        let new = || Kept { clock, used: used.into(), left: 0, waits: false };
+        found.insert(pid, kept.remove(&pid).unwrap_or_else(new));
+    }
+    *kept = found;
+    Ok(())
+}
+
+/// Whether a process was started by the program's name or its path.
+fn runs(pid: i32, program: &str) -> bool {
+    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
+    first.rsplit(|byte| *byte == b'/').next() == Some(program.as_bytes())
+}
+
+/// Gives each process its part of a period, and makes it wait once that is used up. What it used too
+/// much is taken from the next; what it left is lost.
+#[expect(clippy::disallowed_methods, reason = "a period of a real CPU's time is waited for")]
+fn share(kept: &mut BTreeMap<Pid, Kept>, thousandths: u32, end: Instant, done: &mut Done) {
+    let part = nanoseconds(PERIOD * thousandths / 1000);
+    let mut waited = BTreeSet::new();
+    for (pid, process) in &mut *kept {
+        process.left = (process.left + part).min(part);
+        if process.waits && process.left > 0 {
+            process.waits = false;
+            let _ = kill(*pid, Signal::SIGCONT); // One that has ended needs none.
+        }
+    }
+    while Instant::now() + LOOK < end {
+        sleep(LOOK);
+        for (pid, process) in &mut *kept {
+            let used = clock_gettime(process.clock).map_or(process.used, Into::into);
+            process.left -= nanoseconds(used.saturating_sub(process.used));
+            process.used = used;
+            if process.left <= 0 && !process.waits {
+                process.waits = kill(*pid, Signal::SIGSTOP).is_ok();
+            }
+            if process.waits {
+                waited.insert(*pid);
+            }
+        }
+    }
+    done.periods += kept.len() as u64;
+    done.waited += waited.len() as u64;
+}
+
+fn nanoseconds(time: Duration) -> i64 {
+    i64::try_from(time.as_nanos()).unwrap_or(i64::MAX)
+}
+
+/// Kills those that take more.
+fn confine(kept: &BTreeMap<Pid, Kept>, bytes: u64, done: &mut Done) {
+    for pid in kept.keys() {
+        let Some(took) = resident(*pid) else { continue };
+        if took > bytes && kill(*pid, Signal::SIGKILL).is_ok() {
+            (done.killed, done.took) = (done.killed + 1, took);
+        }
+    }
+}
+
+/// The resident memory of a process in bytes; none if it has ended.
+fn resident(pid: Pid) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
