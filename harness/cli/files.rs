@@ -20,7 +20,11 @@ pub(super) fn read(name: &str) -> Result<Chosen, Failure> {
             .map_err(|error| Failure::usage(format!("can't read {name}: {error}")))?;
         (name, text)
     } else {
-        let builtin = scenario::builtin(name).map_err(|error| Failure::usage(error.to_string()))?;
+        let builtin = scenario::builtin(name).map_err(|error| {
+            let is_file = Path::new(name).is_file();
+            let path = if is_file { format!("; the file is ./{name}") } else { String::new() };
+            Failure::usage(format!("{error}{path}"))
+        })?;
         (builtin.path, builtin.text.as_bytes().to_vec())
     };
     let scenario = scenario::load(shown, &text).map_err(|error| Failure {

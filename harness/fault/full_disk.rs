@@ -5,9 +5,9 @@
 //! The kubelet is frozen meanwhile, or it would start etcd in between.
 //!
 //! What else it changes: etcd's process is killed and comes back by its kubelet, after the back-off if
-//! it dies again, as it does as soon as its database has to grow. Taken back, it is killed once more,
-//! and its data move to where they were, with what was written meanwhile. A node that loses its power
-//! before loses that.
+//! it dies again, as it does as soon as it saves a snapshot or its database has to grow (the file of its
+//! log has room for 64 MB). Taken back, it is killed once more, and its data move to where they were, with
+//! what was written meanwhile. A node that loses its power before loses that.
 
 use std::time::Duration;
 

@@ -1,6 +1,6 @@
 //! A kind cluster that another process holds, taken for a run.
 //!
-//! Who takes it marks it first, with the mark on disk, and clears the mark only when everything was
+//! Who takes it marks it before the first change, with the mark on disk, and clears it only when all was
 //! taken back: whatever becomes of the run, the next one sees what it would get.
 
 use std::fs::{self, File};
@@ -32,9 +32,9 @@ struct Description {
 pub(super) struct Used(File);
 
 impl Used {
-    /// Marks the cluster that a folder stands for.
-    fn set(folder: &Path, name: &str) -> Result<Self, ClusterError> {
-        let failed = |error| ClusterError::caused(format!("mark {name} as used"), error);
+    /// Takes the cluster that a folder stands for, and marks nothing yet.
+    fn take(folder: &Path, name: &str) -> Result<Self, ClusterError> {
+        let failed = |error| ClusterError::caused(format!("read the mark of {name}"), error);
         let open = File::options()
             .read(true)
             .write(true)
@@ -53,8 +53,14 @@ impl Used {
                  everything; end it and make another"
             )));
         }
-        file.write_all(b"used\n").and_then(|()| file.sync_all()).map_err(failed)?;
         Ok(Self(file))
+    }
+
+    /// Marks it: from now on it may not be as it was.
+    fn mark(mut self) -> Result<Self, ClusterError> {
+        let marked = self.0.write_all(b"used\n").and_then(|()| self.0.sync_all());
+        marked.map_err(|error| ClusterError::caused("mark a cluster as used", error))?;
+        Ok(self)
     }
 
     /// The cluster is as it was.
@@ -102,7 +108,7 @@ impl Kind {
                 "{name} is another cluster ({is}) than the one that is needed ({options})"
             )));
         }
-        let used = Used::set(&folder, name)?;
+        let used = Used::take(&folder, name)?;
         // Agents must be of this program; those of the other process keep the file that they were
         // started from.
         let (program, new) = (folder.join(SHARED).join(PROGRAM), folder.join(SHARED).join("new"));
@@ -113,7 +119,7 @@ impl Kind {
             ClusterError::caused(format!("take {}", options.program.display()), error)
         })?;
         let kind = Self::enter(options, made.image, &folder).await?;
-        kind.hold(Hold::Others(used));
+        kind.hold(Hold::Others(used.mark()?));
         Ok(kind)
     }
 }
@@ -125,12 +131,14 @@ mod tests {
     #[test]
     fn a_cluster_is_taken_by_one_run_and_again_only_if_it_was_left_as_it_was() {
         let folder = tempfile::tempdir().unwrap();
-        let take = || Used::set(folder.path(), "outage-1").map_err(|error| error.to_string());
-        let first = take().unwrap();
+        let take = || Used::take(folder.path(), "outage-1").map_err(|error| error.to_string());
+        // One that can't be entered is left as it was.
+        drop(take().unwrap());
+        let first = take().unwrap().mark().unwrap();
         assert_eq!(take().unwrap_err(), "another run uses outage-1");
         first.clear().unwrap();
         drop(first);
-        drop(take().unwrap());
+        drop(take().unwrap().mark().unwrap());
         assert!(take().unwrap_err().starts_with("outage-1 is not as it was: "));
     }
 }

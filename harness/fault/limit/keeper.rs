@@ -5,13 +5,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::thread::sleep;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
+use tokio::time::{Instant, sleep, sleep_until};
 
 use crate::scenario::Resource;
 
@@ -71,13 +71,13 @@ pub(in crate::fault) fn stand_in() -> Option<ExitCode> {
     }
     let orders = arguments.next().and_then(|text| serde_json::from_str(&text).ok());
     let Some(orders) = orders else { return Some(ExitCode::from(2)) };
-    let Err(error) = keep(&orders);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Err(error) = runtime.and_then(|runtime| runtime.block_on(keep(&orders)));
     eprintln!("{error}");
     Some(ExitCode::FAILURE)
 }
 
-#[expect(clippy::disallowed_methods, reason = "a period of a real CPU's time is waited for")]
-fn keep(orders: &Orders) -> Result<std::convert::Infallible, io::Error> {
+async fn keep(orders: &Orders) -> Result<std::convert::Infallible, io::Error> {
     let mut kept = BTreeMap::new();
     let mut done = Done::default();
     loop {
@@ -85,10 +85,10 @@ fn keep(orders: &Orders) -> Result<std::convert::Infallible, io::Error> {
         for _ in 0..ROUND {
             let end = Instant::now() + PERIOD;
             match orders.to {
-                Resource::Cpu(thousandths) => share(&mut kept, thousandths, end, &mut done),
+                Resource::Cpu(thousandths) => share(&mut kept, thousandths, end, &mut done).await,
                 Resource::Memory(bytes) => confine(&kept, bytes, &mut done),
             }
-            sleep(end.saturating_duration_since(Instant::now()));
+            sleep_until(end).await;
         }
         write(orders, done)?;
     }
@@ -130,8 +130,7 @@ fn runs(pid: i32, program: &str) -> bool {
 
 /// Gives each process its part of a period, and makes it wait once that is used up. What it used too
 /// much is taken from the next; what it left is lost.
-#[expect(clippy::disallowed_methods, reason = "a period of a real CPU's time is waited for")]
-fn share(kept: &mut BTreeMap<Pid, Kept>, thousandths: u32, end: Instant, done: &mut Done) {
+async fn share(kept: &mut BTreeMap<Pid, Kept>, thousandths: u32, end: Instant, done: &mut Done) {
     let part = nanoseconds(PERIOD * thousandths / 1000);
     let mut waited = BTreeSet::new();
     for (pid, process) in &mut *kept {
@@ -142,7 +141,7 @@ fn share(kept: &mut BTreeMap<Pid, Kept>, thousandths: u32, end: Instant, done: &
         }
     }
     while Instant::now() + LOOK < end {
-        sleep(LOOK);
+        sleep(LOOK).await;
         for (pid, process) in &mut *kept {
             let used = clock_gettime(process.clock).map_or(process.used, Into::into);
             process.left -= nanoseconds(used.saturating_sub(process.used));
@@ -178,4 +177,77 @@ fn resident(pid: Pid) -> Option<u64> {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     line.trim().strip_suffix("kB")?.trim().parse::<u64>().ok().map(|kib| kib << 10)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::process::{Child, Command};
+
+    use super::*;
+
+    /// A process that never rests, under a name that no other process has. It ends with the test.
+    struct Busy(Child, String);
+
+    impl Busy {
+        fn new(name: &str) -> Self {
+            let name = format!("outage-{name}-{}", std::process::id());
+            let start = format!("exec -a /a/{name} bash -c 'while :; do :; done'");
+            Self(Command::new("bash").args(["-c", &start]).spawn().unwrap(), name)
+        }
+
+        /// Until the shell has become what it is to be.
+        fn found(&self) -> BTreeMap<Pid, Kept> {
+            let mut kept = BTreeMap::new();
+            while kept.is_empty() {
+                find(&self.1, &mut kept).unwrap();
+            }
+            kept
+        }
+
+        fn pid(&self) -> Pid {
+            Pid::from_raw(i32::try_from(self.0.id()).unwrap())
+        }
+    }
+
+    impl Drop for Busy {
+        fn drop(&mut self) {
+            let _ = self.0.kill();
+            let _ = self.0.wait();
+        }
+    }
+
+    #[tokio::test]
+    async fn who_has_used_its_part_of_a_cpu_waits_and_whoever_has_some_left_does_not() {
+        let busy = Busy::new("share");
+        let (mut kept, mut done) = (busy.found(), Done::default());
+        assert_eq!(kept.keys().copied().collect::<Vec<_>>(), [busy.pid()]);
+        let owes = |kept: &Kept| kept.waits && kept.left < -2 * nanoseconds(PERIOD / 1000);
+        while !owes(&kept[&busy.pid()]) {
+            share(&mut kept, 1, Instant::now() + PERIOD, &mut done).await;
+        }
+        assert!(done.waited > 0 && done.waited <= done.periods, "{done:?}");
+        // It owes more than a thousandth of a period, and less than ten CPUs give.
+        share(&mut kept, 1, Instant::now(), &mut done).await;
+        assert!(kept[&busy.pid()].waits);
+        share(&mut kept, 10_000, Instant::now(), &mut done).await;
+        assert!(!kept[&busy.pid()].waits);
+        // Looked for again, it is the same; another name is nobody's.
+        find(&busy.1, &mut kept).unwrap();
+        assert!(kept[&busy.pid()].left > 0);
+        find("outage-nobody", &mut kept).unwrap();
+        assert!(kept.is_empty());
+    }
+
+    #[test]
+    fn who_takes_more_memory_than_the_limit_is_killed() {
+        let mut busy = Busy::new("confine");
+        let (kept, mut done) = (busy.found(), Done::default());
+        confine(&kept, u64::MAX, &mut done);
+        assert_eq!(done, Done::default());
+        confine(&kept, 1 << 10, &mut done);
+        assert!(done.killed == 1 && done.took > 1 << 10, "{done:?}");
+        let status = busy.0.wait().unwrap();
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(9));
+        assert_eq!(resident(busy.pid()), None);
+    }
 }

@@ -142,3 +142,14 @@ pub(super) fn limit(reader: &mut Reader, node: &Node) -> Option<Fault> {
     fields.end(reader);
     Some(Fault::Limit(Limit { component: component?, on: on?, to: to? }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_resource_is_told_as_it_is_written() {
+        let told = [Resource::Cpu(50), Resource::Memory(64 << 20), Resource::Memory(3 << 9)];
+        assert_eq!(told.map(|resource| resource.to_string()), ["50m", "64Mi", "1536"]);
+    }
+}
