@@ -14,7 +14,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde_json::Value;
 
-use super::process::{FREEZE, alive, checked, pattern, until};
+use super::process::{FREEZE, RETURN_FROM_BACK_OFF, alive, checked, pattern, until};
 use super::serving;
 use super::{Issued, Primitive, Proof, all, each, nodes, record};
 use crate::cluster::client::Access;
@@ -23,9 +23,6 @@ use crate::scenario::{Component, FullDisk, NodeRef, Program};
 
 /// For the data to be copied, 100 MiB and more of them.
 const MOVE: Duration = Duration::from_mins(2);
-
-/// Until etcd serves again, which the kubelet's back-off delays by up to 5 min.
-const RETURN: Duration = Duration::from_secs(5 * 60 + 30);
 
 const ETCD: Program = Program::Component(Component::Etcd);
 
@@ -105,7 +102,7 @@ async fn empty(on: NodeRef, access: &Access) -> Result<(), ClusterError> {
         return Ok(()); // What was in memory went with the power.
     }
     checked(&**node, script(EMPTY), "give the disk back").await?;
-    until(RETURN, || serving::missing(ETCD, on, access)).await
+    until(RETURN_FROM_BACK_OFF, || serving::missing(ETCD, on, access)).await
 }
 
 impl Primitive for FullDisk {
@@ -114,7 +111,7 @@ impl Primitive for FullDisk {
     }
 
     fn limit(&self) -> Duration {
-        MOVE + RETURN
+        MOVE + RETURN_FROM_BACK_OFF
     }
 
     fn before<'a>(&'a self, access: &'a Access) -> BoxFuture<'a, Result<Value, ClusterError>> {

@@ -1,11 +1,15 @@
 //! A copy of this very program that does a fault's work on a node until it is killed.
 
+use std::convert::Infallible;
+use std::io;
+use std::process::ExitCode;
+use std::time::Duration;
+
 use serde::Serialize;
+use serde::de::DeserializeOwned;
 
 use super::process::{checked, until};
 use crate::cluster::{ClusterError, Command, Node};
-
-use std::time::Duration;
 
 /// Until one that was killed is gone.
 const END: Duration = Duration::from_secs(30);
@@ -17,10 +21,10 @@ if ! pgrep -f "^[^ ]* $2 .*$4" >/dev/null; then
 fi
 "#;
 
-/// Kills it.
+/// Kills it, and takes its files away.
 const KILL: &str = r#"
 pkill -KILL -f "^[^ ]* $1 .*$2" || [ $? = 1 ]
-rm -f /run/"$2".log
+rm -f /run/"$2".*
 "#;
 
 /// How many run.
@@ -35,8 +39,28 @@ pub(super) struct Helper<'a> {
     pub(super) name: &'a str,
 }
 
+/// Does the work of a helper by its orders until this program is killed, if it was started with this
+/// argument.
+pub(super) fn stand_in<O, Fut>(argument: &str, work: impl FnOnce(O) -> Fut) -> Option<ExitCode>
+where
+    O: DeserializeOwned,
+    Fut: Future<Output = io::Result<Infallible>>,
+{
+    let mut arguments = std::env::args().skip(1);
+    if arguments.next()? != argument {
+        return None;
+    }
+    let orders = arguments.next().and_then(|text| serde_json::from_str(&text).ok());
+    let Some(orders) = orders else { return Some(ExitCode::from(2)) };
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let Err(error) = runtime.and_then(|runtime| runtime.block_on(work(orders)));
+    eprintln!("{error}");
+    Some(ExitCode::FAILURE)
+}
+
 impl Helper<'_> {
-    /// Starts it unless it runs. What it says is in `/run/NAME.log`.
+    /// Starts it unless it runs. What it says is in `/run/NAME.log`; what else it writes is beside that,
+    /// under its name.
     pub(super) async fn start(
         self,
         node: &dyn Node,

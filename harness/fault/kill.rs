@@ -30,16 +30,17 @@ const RETURN: Duration = Duration::from_mins(2);
 struct Before {
     on: NodeRef,
     processes: Vec<ProcessId>,
-    /// Whether it did not refuse connections: one that has only just started refuses them as well as
-    /// one that is about to end.
-    served: bool,
+    /// Whether it can be seen to drain, as it did not refuse connections: one that has only just started
+    /// refuses them as well as one that is about to end.
+    drains: bool,
 }
 
 impl Kill {
     async fn processes(&self, on: NodeRef, access: &Access) -> Result<Before, ClusterError> {
         let processes = alive(&**access.node(on)?, self.component.name()).await?;
-        let served = serving::ask(self.component, on, access).await?.1 != Reply::Refused;
-        Ok(Before { on, processes, served })
+        let drains = self.signal == Signal::Term
+            && serving::ask(self.component, on, access).await?.1 != Reply::Refused;
+        Ok(Before { on, processes, drains })
     }
 
     async fn send(&self, before: &Before, access: &Access) -> Result<(), ClusterError> {
@@ -64,8 +65,9 @@ impl Kill {
         let is_old = |process: &&super::process::Process| before.processes.contains(&process.id);
         if let Some(old) = now.iter().find(is_old) {
             let pid = old.id.pid;
-            let (at, reply) = serving::ask(self.component, on, access).await?;
-            if self.signal == Signal::Term && before.served && reply == Reply::Refused {
+            if before.drains
+                && let (at, Reply::Refused) = serving::ask(self.component, on, access).await?
+            {
                 return Ok(Ok(vec![format!(
                     "process {pid} of {what} on {on} is draining, {at} refuses connections"
                 )]));

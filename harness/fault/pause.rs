@@ -13,7 +13,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::process::{ProcessId, alive, checked, pattern, running, until};
+use super::process::{ProcessId, alive, checked, go_on, running, until};
 use super::serving::{self, Reply};
 use super::{Issued, Primitive, Proof, all, each, nodes, record, recorded};
 use crate::cluster::client::Access;
@@ -85,9 +85,7 @@ impl Pause {
 
     async fn go_on(&self, on: NodeRef, access: &Access) -> Result<(), ClusterError> {
         // It may have been killed since.
-        let script = r#"pkill -CONT -f "$1" || [ $? = 1 ]"#;
-        let wake = Command::script(script, [pattern(self.component.name())]);
-        checked(&**access.node(on)?, wake, "let the process go on").await?;
+        go_on(&**access.node(on)?, self.component.name()).await?;
         until(RETURN, || serving::missing(self.component, on, access)).await
     }
 }

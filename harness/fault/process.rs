@@ -94,6 +94,17 @@ pub(super) async fn checked(
     Err(ClusterError::new(format!("{what} on {id}: exit code {code}: {said}")))
 }
 
+/// Until a component that its kubelet restarts answers again, which the back-off delays by up to 5 min
+/// (`MaxContainerBackOff`).
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kubelet.go>
+pub(super) const RETURN_FROM_BACK_OFF: Duration = Duration::from_secs(5 * 60 + 30);
+
+/// Lets the processes of a program go on that were stopped, if there are any left.
+pub(super) async fn go_on(node: &dyn Node, program: &str) -> Result<(), ClusterError> {
+    let wake = Command::script(r#"pkill -CONT -f "$1" || [ $? = 1 ]"#, [pattern(program)]);
+    checked(node, wake, "let the process go on").await.map(drop)
+}
+
 /// How often a condition on a node is looked at while it is waited for.
 const PERIOD: Duration = Duration::from_millis(200);
 

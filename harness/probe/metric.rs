@@ -40,29 +40,22 @@ impl Look for Metric {
             let growth = Mutex::new(Growth::default());
             let observe = || async {
                 loop {
-                    let answer = ask(self, access).await?;
-                    let body = match answer {
-                        Answer::Status { code: 200, body } => body,
-                        Answer::Status { code, body } => {
-                            return Ok(Observation::nothing(format!("{code}: {}", brief(&body))));
-                        }
-                        other => return Ok(Observation::nothing(other.to_string())),
+                    let value = match read(self, access).await? {
+                        Ok(value) => value,
+                        Err(why) => return Ok(Observation::nothing(why)),
                     };
-                    let value = value(&body, &self.name, &self.labels);
-                    if self.side == MetricSide::Value {
-                        return Ok(judge(self.wanted, value));
-                    }
-                    // A counter with labels appears with its first increment.
-                    let value = value.unwrap_or(0.0);
-                    let number = {
+                    let known = {
                         let mut growth = growth.lock().unwrap_or_else(PoisonError::into_inner);
+                        // A counter with labels appears with its first increment.
+                        let number = value.unwrap_or(0.0);
                         match self.side {
-                            MetricSide::Rate(over) => growth.rate(Instant::now(), value, over),
-                            _ => Some(growth.add(value)),
+                            MetricSide::Value => return Ok(judge(self.wanted, value)),
+                            MetricSide::Increase => Some(growth.add(number)),
+                            MetricSide::Rate(over) => growth.rate(Instant::now(), number, over),
                         }
                     };
-                    if number.is_some() {
-                        return Ok(judge(self.wanted, number));
+                    if known.is_some() {
+                        return Ok(judge(self.wanted, known));
                     }
                     // A rate is known once it was observed for so long.
                     tokio::time::sleep(every).await;
@@ -71,6 +64,18 @@ impl Look for Metric {
             poll(every, sink, observe).await
         })
     }
+}
+
+/// The metric's value; or why it could not be had.
+async fn read(
+    metric: &Metric,
+    access: &Access,
+) -> Result<Result<Option<f64>, String>, ClusterError> {
+    Ok(match ask(metric, access).await? {
+        Answer::Status { code: 200, body } => Ok(value(&body, &metric.name, &metric.labels)),
+        Answer::Status { code, body } => Err(format!("{code}: {}", brief(&body))),
+        other => Err(other.to_string()),
+    })
 }
 
 async fn ask(metric: &Metric, access: &Access) -> Result<Answer, ClusterError> {

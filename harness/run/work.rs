@@ -44,10 +44,6 @@ impl Omit {
             Self::Nothing | Self::Injection => plan,
         }
     }
-
-    fn is_of_proofs(self) -> bool {
-        matches!(self, Self::InjectionAndProof { .. })
-    }
 }
 
 /// What works on the cluster: shared by the tasks of one case.
@@ -67,7 +63,7 @@ impl Work {
         let action = &self.plan.actions[id];
         let proof = async {
             // Later injections may need what earlier ones leave, so nothing is even looked at.
-            if self.omits(action) && self.omit.is_of_proofs() {
+            if self.forces(action) {
                 issued();
                 return self.proof(action, None).await;
             }
@@ -96,7 +92,7 @@ impl Work {
         action: &PlannedAction,
         undo: Option<&Undo>,
     ) -> Result<Proof, ClusterError> {
-        if self.omits(action) && self.omit.is_of_proofs() {
+        if self.forces(action) {
             return Ok(Ok(vec!["said so by a test that left the injection out".to_owned()]));
         }
         let Some(undo) = undo else { return Ok(Err("it was never begun".to_owned())) };
@@ -105,6 +101,11 @@ impl Work {
 
     fn omits(&self, action: &PlannedAction) -> bool {
         self.omit != Omit::Nothing && action.role == Role::Fault
+    }
+
+    /// Whether its proof is said to be there.
+    fn forces(&self, action: &PlannedAction) -> bool {
+        matches!(self.omit, Omit::InjectionAndProof { .. }) && self.omits(action)
     }
 
     /// Takes back and verifies. What was never begun needs nothing.

@@ -2,6 +2,7 @@
 //! does for a container with limits.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::convert::Infallible;
 use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -10,9 +11,12 @@ use std::time::Duration;
 use nix::sys::signal::{Signal, kill};
 use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
+use regex::Regex;
 use serde::{Deserialize, Serialize};
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::fault::helper;
+use crate::fault::process::pattern;
 use crate::scenario::Resource;
 
 /// The first argument by which this program is told to be a keeper.
@@ -65,23 +69,15 @@ struct Kept {
 
 /// Is a keeper until it is killed, if that is what this program was started as.
 pub(in crate::fault) fn stand_in() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next()? != ARGUMENT {
-        return None;
-    }
-    let orders = arguments.next().and_then(|text| serde_json::from_str(&text).ok());
-    let Some(orders) = orders else { return Some(ExitCode::from(2)) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let Err(error) = runtime.and_then(|runtime| runtime.block_on(keep(&orders)));
-    eprintln!("{error}");
-    Some(ExitCode::FAILURE)
+    helper::stand_in(ARGUMENT, keep)
 }
 
-async fn keep(orders: &Orders) -> Result<std::convert::Infallible, io::Error> {
+async fn keep(orders: Orders) -> io::Result<Infallible> {
+    let program = program(&orders.program)?;
     let mut kept = BTreeMap::new();
     let mut done = Done::default();
     loop {
-        find(&orders.program, &mut kept)?;
+        find(&program, &mut kept)?;
         for _ in 0..ROUND {
             let end = Instant::now() + PERIOD;
             match orders.to {
@@ -90,7 +86,7 @@ async fn keep(orders: &Orders) -> Result<std::convert::Infallible, io::Error> {
             }
             sleep_until(end).await;
         }
-        write(orders, done)?;
+        write(&orders, done)?;
     }
 }
 
@@ -101,13 +97,19 @@ fn write(orders: &Orders, done: Done) -> io::Result<()> {
     std::fs::rename(new, &orders.file)
 }
 
+/// What the command line of a program looks like, as for `pgrep -f`.
+fn program(name: &str) -> io::Result<Regex> {
+    Regex::new(&pattern(name)).map_err(io::Error::other)
+}
+
 /// Brings the processes of a program up to date: those that have ended go, new ones come.
-fn find(program: &str, kept: &mut BTreeMap<Pid, Kept>) -> io::Result<()> {
+fn find(program: &Regex, kept: &mut BTreeMap<Pid, Kept>) -> io::Result<()> {
     let mut found = BTreeMap::new();
     for entry in std::fs::read_dir("/proc")? {
         let name = entry?.file_name();
         let Some(pid) = name.to_str().and_then(|name| name.parse().ok()) else { continue };
-        if !runs(pid, program) {
+        let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        if !program.is_match(&String::from_utf8_lossy(&line).replace('\0', " ")) {
             continue;
         }
         let pid = Pid::from_raw(pid);
@@ -119,13 +121,6 @@ fn find(program: &str, kept: &mut BTreeMap<Pid, Kept>) -> io::Result<()> {
     }
     *kept = found;
     Ok(())
-}
-
-/// Whether a process was started by the program's name or its path.
-fn runs(pid: i32, program: &str) -> bool {
-    let line = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-    let first = line.split(|byte| *byte == 0).next().unwrap_or_default();
-    first.rsplit(|byte| *byte == b'/').next() == Some(program.as_bytes())
 }
 
 /// Gives each process its part of a period, and makes it wait once that is used up. What it used too
@@ -199,7 +194,7 @@ mod tests {
         fn found(&self) -> BTreeMap<Pid, Kept> {
             let mut kept = BTreeMap::new();
             while kept.is_empty() {
-                find(&self.1, &mut kept).unwrap();
+                find(&program(&self.1).unwrap(), &mut kept).unwrap();
             }
             kept
         }
@@ -232,9 +227,9 @@ mod tests {
         share(&mut kept, 10_000, Instant::now(), &mut done).await;
         assert!(!kept[&busy.pid()].waits);
         // Looked for again, it is the same; another name is nobody's.
-        find(&busy.1, &mut kept).unwrap();
+        find(&program(&busy.1).unwrap(), &mut kept).unwrap();
         assert!(kept[&busy.pid()].left > 0);
-        find("outage-nobody", &mut kept).unwrap();
+        find(&program("outage-nobody").unwrap(), &mut kept).unwrap();
         assert!(kept.is_empty());
     }
 

@@ -18,7 +18,7 @@ use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
 use super::helper::Helper;
-use super::process::{alive, checked, pattern, until};
+use super::process::{RETURN_FROM_BACK_OFF, alive, checked, go_on, until};
 use super::serving;
 use super::{Issued, Primitive, Proof, all, each, nodes, record, recorded, short_hash};
 use crate::cluster::client::Access;
@@ -28,11 +28,6 @@ use keeper::{Done, Orders, PERIOD};
 
 /// Until a program meets its limit: each does something every few seconds.
 const EFFECT: Duration = Duration::from_secs(30);
-
-/// Until it answers again, which the kubelet's back-off delays by up to 5 min
-/// (`MaxContainerBackOff`).
-/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/kubelet/kubelet.go>
-const RETURN: Duration = Duration::from_secs(5 * 60 + 30);
 
 /// The name of the keeper, the same on each node.
 #[derive(Debug, Serialize, Deserialize)]
@@ -113,10 +108,8 @@ impl Limit {
             return Ok(());
         }
         before.keeper().end(&**node).await?;
-        let script = r#"rm -f "$2"; pkill -CONT -f "$1" || [ $? = 1 ]"#;
-        let wake = Command::script(script, [pattern(self.component.name()), before.file()]);
-        checked(&**node, wake, "let the process go on").await?;
-        until(RETURN, || serving::missing(self.component, on, access)).await
+        go_on(&**node, self.component.name()).await?;
+        until(RETURN_FROM_BACK_OFF, || serving::missing(self.component, on, access)).await
     }
 }
 
@@ -130,7 +123,7 @@ impl Primitive for Limit {
     }
 
     fn limit(&self) -> Duration {
-        EFFECT + RETURN
+        EFFECT + RETURN_FROM_BACK_OFF
     }
 
     fn before<'a>(

@@ -192,12 +192,12 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let labels = fields.optional(reader, "labels", labels).unwrap_or_default();
     let judged = side(reader, &mut fields);
     fields.end(reader);
-    let (side, wanted) = judged?;
     let (component, (on, on_node)) = (component?, on?);
     if let (MetricOf::Component(_), NodeRef::Worker(_)) = (component, on) {
         let message = format!("{} does not run on a worker", component.name());
         return reader.wrong(on_node, message, "write a master, such as `{master: 1}`");
     }
+    let (side, wanted) = judged?;
     Some(Probe::Metric(Metric { component, on, name: name?, labels, side, wanted }))
 }
 

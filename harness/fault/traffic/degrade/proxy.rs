@@ -1,6 +1,7 @@
 //! The proxy on a node: connections that its kernel hands to it go on to where they were to go, and
 //! are slow, thin or broken on the way.
 
+use std::convert::Infallible;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::process::ExitCode;
@@ -15,6 +16,7 @@ use tokio::net::{TcpListener, TcpSocket, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use crate::fault::helper;
 use crate::scenario::Degradation;
 
 /// The first argument by which this program is told to be a proxy.
@@ -43,21 +45,10 @@ pub(super) struct Orders {
 
 /// Is a proxy until it is killed, if that is what this program was started as.
 pub(in crate::fault) fn stand_in() -> Option<ExitCode> {
-    let mut arguments = std::env::args().skip(1);
-    if arguments.next()? != ARGUMENT {
-        return None;
-    }
-    let orders = arguments.next().and_then(|text| serde_json::from_str(&text).ok());
-    let Some(orders) = orders else { return Some(ExitCode::from(2)) };
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
-    let served = runtime.and_then(|runtime| runtime.block_on(serve(orders)));
-    if let Err(error) = served {
-        eprintln!("{error}");
-    }
-    Some(ExitCode::FAILURE)
+    helper::stand_in(ARGUMENT, serve)
 }
 
-async fn serve(orders: Orders) -> io::Result<()> {
+async fn serve(orders: Orders) -> io::Result<Infallible> {
     let listener = TcpListener::bind(orders.listen).await?;
     loop {
         let (client, _) = listener.accept().await?;
