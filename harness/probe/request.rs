@@ -2,6 +2,7 @@
 //! the administrator, as somebody in whose name it asks, by the token of a `ServiceAccount`, by a
 //! certificate of a node, or as nobody. Polled.
 
+use std::borrow::Cow;
 use std::convert::Infallible;
 use std::fmt;
 use std::net::SocketAddr;
@@ -18,7 +19,7 @@ use super::{Concerned, Look, Observation, Sink, brief, paced, pattern, poll, tar
 use crate::cluster::client::{Access, Answer, Identity, Speech, Vantage, words};
 use crate::cluster::holder::{self, Holder};
 use crate::cluster::{ClusterError, Command};
-use crate::scenario::{Caller, Holding, NodeRef, Request, Tally, User};
+use crate::scenario::{Caller, Holding, Method, NodeRef, Request, Tally, User};
 
 impl Look for Request {
     fn wanted(&self) -> String {
@@ -36,8 +37,12 @@ impl Look for Request {
         let pace = self.pace.map(|pace| format!(", one each {pace:?},")).unwrap_or_default();
         let body = self.body.as_ref().map(|body| format!(" and a body that matches {body}"));
         let body = body.unwrap_or_default();
+        let what = match self.method {
+            Method::Get => self.path.clone(),
+            method => format!("{} {}", method.name(), self.path),
+        };
         let asked =
-            format!("requests{pace} of {} from {} to {to}{verified}{caller}", self.path, self.from);
+            format!("requests{pace} of {what} from {} to {to}{verified}{caller}", self.from);
         match self.failed {
             Tally::Count(0) => {
                 format!("all {} {asked} are answered with {}{body}", self.attempts, self.statuses())
@@ -178,10 +183,22 @@ async fn identity(
     Ok(holder.identity(beside.as_deref()).map_err(unusable))
 }
 
+/// Where the request goes: whatever would change something of the API goes there as a dry run.
+/// <https://kubernetes.io/docs/reference/using-api/api-concepts/#dry-run>
+fn uri(probe: &Request) -> Cow<'_, str> {
+    let path = &probe.path;
+    let is_of_api = path.starts_with("/api/") || path.starts_with("/apis/");
+    if probe.method == Method::Get || !is_of_api {
+        return path.into();
+    }
+    let and = if path.contains('?') { '&' } else { '?' };
+    format!("{path}{and}dryRun=All").into()
+}
+
 /// The request, as whoever is to ask.
 /// <https://kubernetes.io/docs/reference/access-authn-authz/authentication/#user-impersonation>
 fn made(probe: &Request, token: Option<&str>) -> Result<http::Request<Full<Bytes>>, ClusterError> {
-    let mut request = http::Request::get(&probe.path);
+    let mut request = http::Request::builder().method(probe.method.name()).uri(&*uri(probe));
     if let Caller::User(User { user, groups }) = &probe.caller {
         request = request.header("Impersonate-User", user);
         for group in groups {
@@ -191,8 +208,16 @@ fn made(probe: &Request, token: Option<&str>) -> Result<http::Request<Full<Bytes
     if let Some(token) = token {
         request = request.header(http::header::AUTHORIZATION, format!("Bearer {token}"));
     }
+    if probe.content.is_some() {
+        let of = match probe.method {
+            Method::Patch => "application/merge-patch+json",
+            _ => "application/json",
+        };
+        request = request.header(http::header::CONTENT_TYPE, of);
+    }
+    let content = probe.content.as_ref().map(ToString::to_string).unwrap_or_default();
     let unfit = |e| ClusterError::caused(format!("a request of {}", probe.path), e);
-    request.body(Full::default()).map_err(unfit)
+    request.body(Full::from(content)).map_err(unfit)
 }
 
 /// A token of a `ServiceAccount`, which this master's apiserver issues; or why there is none.
@@ -300,6 +325,8 @@ mod tests {
             from: NodeRef::Worker(1),
             to: Target::LoadBalancer,
             path: "/apis".into(),
+            method: Method::Get,
+            content: None,
             caller: Caller::User(User {
                 user: "jane".into(),
                 groups: vec!["a".into(), "b".into()],
@@ -350,6 +377,33 @@ mod tests {
         assert_eq!(made.headers()["impersonate-user"], "jane");
         let groups = made.headers().get_all("impersonate-group");
         assert_eq!(groups.iter().collect::<Vec<_>>(), ["a", "b"]);
+    }
+
+    #[test]
+    fn what_would_change_something_is_a_dry_run() {
+        let content = json!({"a": 1});
+        let asked = |method, path: &str, content: Option<&Value>| {
+            let (path, content) = (path.into(), content.cloned());
+            made(&Request { path, method, content, ..request(&[], None) }, None).unwrap()
+        };
+        for (method, path, wanted) in [
+            (Method::Get, "/api/v1/pods", "/api/v1/pods"),
+            (Method::Post, "/api/v1/pods", "/api/v1/pods?dryRun=All"),
+            (Method::Delete, "/apis/a/v1/b?c=d", "/apis/a/v1/b?c=d&dryRun=All"),
+            (Method::Post, "/v3/kv/range", "/v3/kv/range"),
+        ] {
+            let asked = asked(method, path, None);
+            assert_eq!(
+                (asked.uri().to_string().as_str(), asked.method().as_str()),
+                (wanted, method.name())
+            );
+            assert!(!asked.headers().contains_key("content-type"));
+        }
+        for (method, of) in
+            [(Method::Put, "application/json"), (Method::Patch, "application/merge-patch+json")]
+        {
+            assert_eq!(asked(method, "/api/v1/pods", Some(&content)).headers()["content-type"], of);
+        }
     }
 
     #[test]

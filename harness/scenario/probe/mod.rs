@@ -34,7 +34,7 @@ pub use lease::{Lease, LeaseSide};
 pub use log::{LogLine, LogOf};
 pub use metric::{Metric, MetricOf, MetricSide, Wanted};
 pub use object::Object;
-pub use request::{Caller, Holding, Request, User};
+pub use request::{Caller, Holding, Method, Request, User};
 pub use said::Said;
 pub use target::Target;
 pub use writes::{Writes, Written};

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::super::fault::{PATH, path};
 use super::super::read::{Fields, Reader};
@@ -22,8 +23,12 @@ pub struct Request {
     pub from: NodeRef,
     /// Whom.
     pub to: Target,
-    /// The path of the GET.
+    /// Its path.
     pub path: String,
+    /// What is asked for there.
+    pub method: Method,
+    /// What is sent with it, as JSON.
+    pub content: Option<Json>,
     /// Who asks.
     pub caller: Caller,
     /// The statuses that are no failures; empty: all below 500.
@@ -46,6 +51,39 @@ pub struct Request {
 impl Request {
     /// How long a request may take if the file says nothing.
     pub const TIMEOUT: Duration = Duration::from_secs(5);
+}
+
+/// What a request asks for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+pub enum Method {
+    /// To be told.
+    #[default]
+    Get,
+    /// To create.
+    Post,
+    /// To replace.
+    Put,
+    /// To change (RFC 7386).
+    Patch,
+    /// To delete.
+    Delete,
+}
+
+impl Method {
+    const WORDS: [(&str, Self); 5] = [
+        ("GET", Self::Get),
+        ("POST", Self::Post),
+        ("PUT", Self::Put),
+        ("PATCH", Self::Patch),
+        ("DELETE", Self::Delete),
+    ];
+
+    /// As it is written in a request.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        Self::WORDS.into_iter().find(|(_, method)| *method == self).map_or("", |(word, _)| word)
+    }
 }
 
 /// Who asks.
@@ -136,8 +174,8 @@ const CALLER: Shape = Shape::Either(&[
 
 pub(super) const REQUEST: Field = kind(
     "request",
-    "HTTPS requests (GET) from a node, counted.",
-    map(&[
+    "HTTPS requests from a node, counted.",
+    ruled(&[
         required("from", "The node that asks.", NODE),
         required("to", "Whom.", TARGET),
         required(
@@ -145,6 +183,25 @@ pub(super) const REQUEST: Field = kind(
             "The path of the request.",
             text("an absolute path, such as `/readyz`", "^/[!-~]*$"),
         ),
+        optional(
+            "method",
+            "What is asked for. Whatever is not `GET` is asked of the API (`/api/…`, `/apis/…`) as a dry \
+             run, so that nothing is changed by being observed.",
+            Shape::Words(&[
+                ("GET", "To be told."),
+                ("POST", "To create."),
+                ("PUT", "To replace."),
+                ("PATCH", "To change: fields are merged, `null` takes one away (RFC 7386)."),
+                ("DELETE", "To delete."),
+            ]),
+        )
+        .or("GET"),
+        optional(
+            "content",
+            "What is sent with it, as JSON.",
+            Shape::Named { of: &Shape::Any, names: "", count: (0, usize::MAX) },
+        )
+        .examples(&["content: {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}"]),
         optional("as", "Who asks; without: the cluster's administrator.", CALLER).examples(&[
             "as: {user: jane, groups: [sre]}",
             "as: {serviceAccount: {name: default/default, issuedBy: {master: 1}}}",
@@ -192,7 +249,7 @@ pub(super) const REQUEST: Field = kind(
             "How many must fail: no answer in time, another status or another body.",
             TALLY,
         ),
-    ]),
+    ], &[Rule::With("content", "method")]),
 )
 .examples(&[
     "request: {from: {worker: 1}, to: loadBalancer, path: /readyz, attempts: 20, failed: {count: 0}}",
@@ -201,6 +258,7 @@ pub(super) const REQUEST: Field = kind(
     "request: {from: {worker: 1}, to: {apiserver: {master: 1}}, path: /api, as: {certificate: {path: /etc/kubernetes/scheduler.conf, on: {master: 2}}}, status: [401], attempts: 1, failed: {count: 0}}",
     "request: {from: {worker: 1}, to: loadBalancer, path: /readyz, verify: false, pace: 50ms, attempts: 600, failed: {atMost: 3}}",
     "request: {from: {worker: 1}, to: {apiserver: {master: 3}}, path: /api/v1/pods, timeout: 1s, attempts: 10, failed: {atLeast: 5}}",
+    "request: {from: {worker: 1}, to: loadBalancer, path: /api/v1/namespaces/default/configmaps, method: POST, content: {apiVersion: v1, kind: ConfigMap, metadata: {name: a}}, status: [201], pace: 1s, attempts: 30, failed: {count: 0}}",
 ]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -215,6 +273,16 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         let message = format!("`{path}` is not the path of a request");
         reader.wrong(node, message, "write an absolute path, such as `/readyz`")
     });
+    let method = fields.optional(reader, "method", |r, node| r.word(node, &Method::WORDS));
+    let method = method.unwrap_or_default();
+    let content = fields.optional(reader, "content", |reader, node| match node.value {
+        Value::Map(_) => Some(node.json()),
+        _ => reader.mistyped(node, "a map, such as `{apiVersion: v1}`"),
+    });
+    if let (Method::Get, Some(node)) = (method, fields.get("content")) {
+        let help = "take `content` away, or write such as `method: POST`";
+        reader.wrong::<()>(node, "nothing is sent with a GET", help);
+    }
     let caller = fields.optional(reader, "as", caller).unwrap_or_default();
     let status = fields.optional(reader, "status", |reader, node| match node.value {
         Value::List(_) => reader.some(node, status),
@@ -241,6 +309,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         from: from?,
         to: to?,
         path: path?,
+        method,
+        content,
         caller,
         status: status.unwrap_or_default(),
         body,
