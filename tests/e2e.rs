@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
 use libtest_mimic::{Arguments, Failed, Trial};
-use outage::assets::{Cache, Fetcher, KubernetesVersion, Progress, Sources, Wanted};
+use outage::assets::KubernetesVersion;
 use outage::cluster::{Provider, Supplies};
 use outage::event::{Event, Outcome, Phase, Verdict, What};
 use outage::report;
@@ -337,17 +337,9 @@ fn kubernetes() -> Result<KubernetesVersion, Failed> {
 }
 
 async fn supplies(provider: Provider) -> Result<Arc<Supplies>, Failed> {
-    let (progress, events) = Progress::channel();
-    let shown = tokio::spawn(outage::assets::progress::show(events));
-    let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
     let metrics_server = BUILTIN.iter().any(|builtin| {
         let scenario = load(builtin.path, builtin.text.as_bytes());
         scenario.is_ok_and(|read| read.cluster.addons.contains(&Addon::MetricsServer))
     });
-    let wanted = Wanted { kubernetes: kubernetes()?, metrics_server };
-    let program = Path::new(env!("CARGO_BIN_EXE_outage"));
-    let supplies = provider.supply(&fetcher, &wanted, program, &progress).await?;
-    drop((fetcher, progress));
-    shown.await?;
-    Ok(Arc::new(supplies))
+    Ok(Arc::new(e2e_support::supply(provider, metrics_server).await?))
 }

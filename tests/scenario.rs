@@ -19,6 +19,8 @@ mod actions;
 mod examples;
 #[path = "scenario/files.rs"]
 mod files;
+#[path = "scenario/habits.rs"]
+mod habits;
 #[path = "scenario/probes.rs"]
 mod probes;
 #[path = "scenario/round_trip.rs"]
@@ -284,9 +286,11 @@ fn flags() {
         let old = "stop: {component: kube-apiserver, on: {master: 3}, signal: SIGKILL}";
         broken(&[(old, &fault)])
     };
-    assert!(load("my.yaml", settings("{a: \"3\", b: null, c: ''}").as_bytes()).is_ok());
+    assert!(load("my.yaml", settings("{a: \"3\", b: null, c: '', d: [x, y]}").as_bytes()).is_ok());
     let mut out = String::new();
-    for flags in ["{--a: x}", "{-: x}", "{a: 3}", "{a: true}", "{a: [x]}", "{}", "[a]"] {
+    for flags in
+        ["{--a: x}", "{-: x}", "{a: 3}", "{a: true}", "{a: [x, 1]}", "{a: []}", "{}", "[a]"]
+    {
         let _ = writeln!(out, "# {flags}\n{}", said(settings(flags)));
     }
     for on in ["[]", "[{master: 1}, {master: 1}]", "[{worker: 1}]"] {

@@ -6,16 +6,14 @@ mod e2e_support;
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::path::Path;
 use std::process::{ExitCode, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
 
-use e2e_support::{Failure, kubernetes, run_on, wait_for};
+use e2e_support::{Failure, kubernetes, run_on, supply, wait_for};
 use futures::FutureExt;
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Failed, Trial};
-use outage::assets::{Cache, Fetcher, Progress, Sources, Wanted};
 use outage::cluster::client::{Access, words};
 use outage::cluster::{
     Cluster, ClusterError, Command, DiedUnasked, Node, Output, Provider, Service,
@@ -99,17 +97,13 @@ struct Single {
 impl Single {
     /// A node whose kubelet runs etcd, and a pod beside it.
     async fn start() -> Result<Self, Failure> {
-        let progress = Progress::silent();
-        let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
-        let wanted = Wanted { kubernetes: kubernetes().parse()?, metrics_server: false };
-        let own = Path::new(env!("CARGO_BIN_EXE_outage"));
-        let supplies = Provider::Kind.supply(&fetcher, &wanted, own, &progress).await?;
+        let supplies = supply(Provider::Kind, false).await?;
         let image = |part: &str| {
             let mut names = supplies.assets.images().iter().map(|image| image.reference.clone());
             names.find(|name| name.contains(part)).ok_or_else(|| format!("no image {part}"))
         };
         let image_name = "outage/kind-node";
-        let container = GenericImage::new(image_name, &format!("v{}", wanted.kubernetes))
+        let container = GenericImage::new(image_name, &format!("v{}", kubernetes()))
             .with_wait_for(WaitFor::Nothing)
             .with_privileged(true)
             .with_cgroupns_mode(CgroupnsMode::Private)

@@ -50,27 +50,28 @@ pub(super) fn command(manifest: &str, component: Component) -> Result<Vec<String
     Ok(words.iter().filter_map(|word| word.as_str().map(Into::into)).collect())
 }
 
-/// The manifest with changed flags: those with a value are set where they stand or added at the
-/// end, those without are taken away. The result is JSON, which is YAML.
+/// The manifest with changed flags: those with values are set where they stand or added at the
+/// end, once for each value, those without are taken away. The result is JSON, which is YAML.
 pub(super) fn edit(
     manifest: &str,
     component: Component,
-    flags: &BTreeMap<String, Option<String>>,
+    flags: &BTreeMap<String, Vec<String>>,
 ) -> Result<String, ClusterError> {
     let mut pod = parse(manifest, component)?;
     let words = command_of(&mut pod, component)?;
-    for (flag, value) in flags {
-        let wanted = value.as_ref().map(|value| Value::from(format!("--{flag}={value}")));
-        let place = words.iter().position(|word| word.as_str().is_some_and(|w| sets(w, flag)));
-        match (place, wanted) {
-            (Some(place), Some(wanted)) => words[place] = wanted,
-            (Some(place), None) => drop(words.remove(place)),
-            (None, Some(wanted)) => words.push(wanted),
-            (None, None) => {}
-        }
+    for (flag, values) in flags {
+        let is_set = |word: &Value| word.as_str().is_some_and(|word| sets(word, flag));
+        let place = words.iter().position(is_set).unwrap_or(words.len());
+        words.retain(|word| !is_set(word));
+        words.splice(place..place, arguments(flag, values).map(Value::from));
     }
     serde_json::to_string_pretty(&pod)
         .map_err(|e| ClusterError::caused(format!("the manifest of {}", component.name()), e))
+}
+
+/// The arguments that give a flag these values.
+pub(super) fn arguments(flag: &str, values: &[String]) -> impl Iterator<Item = String> {
+    values.iter().map(move |value| format!("--{flag}={value}"))
 }
 
 /// Whether an argument sets the flag.
@@ -119,9 +120,10 @@ spec:
 status: {}
 ";
 
-    fn edited(flags: &[(&str, Option<&str>)]) -> String {
-        let owned =
-            |(flag, value): &(&str, Option<&str>)| (flag.to_string(), value.map(Into::into));
+    fn edited(flags: &[(&str, &[&str])]) -> String {
+        let owned = |(flag, values): &(&str, &[&str])| {
+            (flag.to_string(), values.iter().map(ToString::to_string).collect())
+        };
         let flags = flags.iter().map(owned).collect();
         edit(MANIFEST, Component::KubeApiserver, &flags).unwrap()
     }
@@ -129,16 +131,18 @@ status: {}
     #[test]
     fn flags_are_set_added_and_taken_away_and_nothing_else_changes() {
         let text = edited(&[
-            ("endpoint-reconciler-type", Some("lease")),
-            ("apiserver-count", None),
-            ("v", Some("4")),
-            ("absent", None),
+            ("endpoint-reconciler-type", &["lease"]),
+            ("apiserver-count", &[]),
+            ("v", &["4"]),
+            ("advertise-address", &["10.0.0.2", "10.0.0.3"]),
+            ("absent", &[]),
         ]);
         assert_eq!(
             command(&text, Component::KubeApiserver).unwrap(),
             [
                 "kube-apiserver",
-                "--advertise-address=10.0.0.1",
+                "--advertise-address=10.0.0.2",
+                "--advertise-address=10.0.0.3",
                 "--endpoint-reconciler-type=lease",
                 "--tls-cipher-suites=A,B",
                 "--v=4",
@@ -150,6 +154,9 @@ status: {}
             command_of(pod, Component::KubeApiserver).unwrap().clear();
         }
         assert_eq!(before, after);
+        let again =
+            command(&edited(&[("advertise-address", &["10.0.0.1"])]), Component::KubeApiserver);
+        assert_eq!(again.unwrap(), command(MANIFEST, Component::KubeApiserver).unwrap());
     }
 
     #[test]

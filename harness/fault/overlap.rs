@@ -99,7 +99,7 @@ mod tests {
     #[test]
     fn flags_are_hidden_by_other_values_alone() {
         let set = |value: &str, on| {
-            let flags = BTreeMap::from([("v".to_owned(), Some(value.to_owned()))]);
+            let flags = BTreeMap::from([("v".to_owned(), vec![value.to_owned()])]);
             let component = Component::Etcd;
             Fault::Settings(SettingsChange {
                 component,

@@ -198,23 +198,27 @@ impl SettingsChange {
 }
 
 /// In which flag a command line differs, in words.
-fn difference(argv: &[String], flags: &BTreeMap<String, Option<String>>) -> Option<String> {
-    flags.iter().find_map(|(flag, value)| {
-        let found = argv.iter().find(|argument| manifest::sets(argument, flag));
-        let wanted = value.as_ref().map(|value| format!("--{flag}={value}"));
-        (found != wanted.as_ref()).then(|| match found {
-            Some(found) => format!("with {found}"),
-            None => format!("without --{flag}"),
-        })
+fn difference(argv: &[String], flags: &BTreeMap<String, Vec<String>>) -> Option<String> {
+    flags.iter().find_map(|(flag, values)| {
+        let found = argv.iter().filter(|argument| manifest::sets(argument, flag)).cloned();
+        let found: Vec<_> = found.collect();
+        (!manifest::arguments(flag, values).eq(found.iter().cloned())).then(|| said(flag, &found))
     })
 }
 
-fn words(flags: &BTreeMap<String, Option<String>>) -> String {
-    let word = |(flag, value): (&String, &Option<String>)| match value {
-        Some(value) => format!("with --{flag}={value}"),
-        None => format!("without --{flag}"),
+fn words(flags: &BTreeMap<String, Vec<String>>) -> String {
+    let word = |(flag, values): (&String, &Vec<String>)| {
+        said(flag, &manifest::arguments(flag, values).collect::<Vec<_>>())
     };
     flags.iter().map(word).collect::<Vec<_>>().join(" and ")
+}
+
+/// With which arguments a flag is set, in words.
+fn said(flag: &str, arguments: &[String]) -> String {
+    match arguments {
+        [] => format!("without --{flag}"),
+        arguments => format!("with {}", arguments.join(" ")),
+    }
 }
 
 impl Primitive for SettingsChange {
@@ -277,14 +281,17 @@ mod tests {
     #[test]
     fn a_command_line_is_compared_flag_by_flag() {
         let argv = ["kube-apiserver", "--a=1", "--bc=2"].map(Into::into);
-        let flags = |pairs: &[(&str, Option<&str>)]| {
-            pairs.iter().map(|(f, v)| ((*f).to_owned(), v.map(Into::into))).collect()
+        let flags = |pairs: &[(&str, &[&str])]| {
+            let values = |of: &[&str]| of.iter().map(ToString::to_string).collect();
+            pairs.iter().map(|(flag, of)| ((*flag).to_owned(), values(of))).collect()
         };
         let difference = |pairs| difference(&argv, &flags(pairs));
-        assert_eq!(difference(&[("a", Some("1")), ("b", None)]), None);
-        assert_eq!(difference(&[("a", Some("2"))]), Some("with --a=1".into()));
-        assert_eq!(difference(&[("a", None)]), Some("with --a=1".into()));
-        assert_eq!(difference(&[("b", Some("2"))]), Some("without --b".into()));
-        assert_eq!(words(&flags(&[("a", Some("1")), ("b", None)])), "with --a=1 and without --b");
+        assert_eq!(difference(&[("a", &["1"]), ("b", &[])]), None);
+        assert_eq!(difference(&[("a", &["2"])]), Some("with --a=1".into()));
+        assert_eq!(difference(&[("a", &["1", "2"])]), Some("with --a=1".into()));
+        assert_eq!(difference(&[("a", &[])]), Some("with --a=1".into()));
+        assert_eq!(difference(&[("b", &["2"])]), Some("without --b".into()));
+        let flags = flags(&[("a", &["1", "2"]), ("b", &[])]);
+        assert_eq!(words(&flags), "with --a=1 --a=2 and without --b");
     }
 }

@@ -49,7 +49,9 @@ impl Look for Request {
             }
             failed => {
                 let tally = failed.wanted(self.attempts);
-                format!("{tally} {asked} fail: are not answered with {}{body}", self.statuses())
+                let error = self.error.as_ref().map(|error| format!(", each with {error}"));
+                let (statuses, error) = (self.statuses(), error.unwrap_or_default());
+                format!("{tally} {asked} fail{error}: are not answered with {statuses}{body}")
             }
         }
     }
@@ -66,8 +68,11 @@ impl Look for Request {
     ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
         Box::pin(async move {
             let known = OnceCell::new();
-            let body = self.body.as_deref().map(pattern).transpose()?;
-            poll(every, sink, || observe(self, body.as_ref(), access, &known)).await
+            let wanted = Wanted {
+                body: self.body.as_deref().map(pattern).transpose()?,
+                error: self.error.as_deref().map(pattern).transpose()?,
+            };
+            poll(every, sink, || observe(self, &wanted, access, &known)).await
         })
     }
 }
@@ -87,9 +92,17 @@ impl Request {
     }
 }
 
+/// What texts must match.
+struct Wanted {
+    /// That of an answer.
+    body: Option<Regex>,
+    /// The words of a failure.
+    error: Option<Regex>,
+}
+
 async fn observe(
     probe: &Request,
-    body: Option<&Regex>,
+    wanted: &Wanted,
     access: &Access,
     known: &OnceCell<SocketAddr>,
 ) -> Result<Observation, ClusterError> {
@@ -106,17 +119,22 @@ async fn observe(
         access.ask(Vantage::Node(probe.from), to, speech.clone(), request, probe.timeout).await
     };
     let mut counts = Counts::default();
+    let mut count = |answer: &Answer| {
+        counts.add(failure(probe, wanted.body.as_ref(), answer), answer, wanted.error.as_ref());
+        counts.failed
+    };
     if let Some(pace) = probe.pace {
         for answer in paced(pace, probe.attempts, ask).await? {
-            counts.add(failure(probe, body, &answer), &answer);
+            count(&answer);
         }
         return Ok(judge(probe.failed, probe.attempts, &counts));
     }
     let most = *probe.failed.accepts(probe.attempts).end();
     // More failures than may be can't hold any more: the rest would cost up to their time-out each.
-    while counts.attempts < probe.attempts && counts.failed <= most {
-        let answer = ask().await?;
-        counts.add(failure(probe, body, &answer), &answer);
+    for _ in 0..probe.attempts {
+        if count(&ask().await?) > most {
+            break;
+        }
     }
     Ok(judge(probe.failed, probe.attempts, &counts))
 }
@@ -259,13 +277,23 @@ fn failure(probe: &Request, body: Option<&Regex>, answer: &Answer) -> Option<Str
         listed => listed.contains(code),
     };
     if !expected {
-        return Some(match (code, brief(said)) {
-            (code, said) if said.is_empty() || said.starts_with('{') => code.to_string(),
-            (code, said) => format!("{code}: {said}"),
+        return Some(match said_by(said) {
+            said if said.is_empty() => code.to_string(),
+            said => format!("{code}: {said}"),
         });
     }
     body.is_some_and(|body| !body.is_match(said))
         .then(|| format!("{code} with the body {}", brief(said)))
+}
+
+/// The message of a `Status` of the API; any other JSON is not for people.
+/// <https://kubernetes.io/docs/reference/kubernetes-api/common-definitions/status/>
+fn said_by(body: &str) -> String {
+    if !body.trim_start().starts_with('{') {
+        return brief(body);
+    }
+    let status: Option<Value> = serde_json::from_str(body).ok();
+    brief(status.as_ref().and_then(|status| status["message"].as_str()).unwrap_or_default())
 }
 
 #[derive(Debug, Default)]
@@ -274,16 +302,21 @@ struct Counts {
     failed: u32,
     /// The last failure.
     failure: Option<String>,
+    /// The first failure with other words than wanted.
+    other: Option<String>,
     /// The last answer's status.
     status: Option<u16>,
 }
 
 impl Counts {
-    fn add(&mut self, failure: Option<String>, answer: &Answer) {
+    fn add(&mut self, failure: Option<String>, answer: &Answer, error: Option<&Regex>) {
         self.attempts += 1;
         match (failure, answer) {
             (Some(why), _) => {
                 self.failed += 1;
+                if self.other.is_none() && error.is_some_and(|error| !error.is_match(&why)) {
+                    self.other = Some(why.clone());
+                }
                 self.failure = Some(why);
             }
             (None, Answer::Status { code, .. }) => self.status = Some(*code),
@@ -303,15 +336,18 @@ impl fmt::Display for Counts {
         if let Some(status) = self.status {
             write!(f, ", with {status}")?;
         }
-        match &self.failure {
-            Some(why) => write!(f, "; {} failed, the last with: {why}", self.failed),
-            None => Ok(()),
+        match (&self.other, &self.failure) {
+            (Some(why), _) => write!(f, "; {} failed, one of them with: {why}", self.failed),
+            (None, Some(why)) => write!(f, "; {} failed, the last with: {why}", self.failed),
+            (None, None) => Ok(()),
         }
     }
 }
 
 fn judge(failed: Tally, attempts: u32, counts: &Counts) -> Observation {
-    let holds = counts.attempts == attempts && failed.accepts(attempts).contains(&counts.failed);
+    let holds = counts.attempts == attempts
+        && failed.accepts(attempts).contains(&counts.failed)
+        && counts.other.is_none();
     Observation { holds, saw: counts.to_string() }
 }
 
@@ -335,6 +371,7 @@ mod tests {
             body: body.map(Into::into),
             attempts: 1,
             failed: Tally::Count(0),
+            error: None,
             pace: None,
             timeout: Request::TIMEOUT,
             verify: true,
@@ -365,7 +402,7 @@ mod tests {
             let body = body.map(|body| pattern(body).unwrap());
             let failure = failure(&request(statuses, None), body.as_ref(), &answer);
             let mut counts = Counts::default();
-            counts.add(failure, &answer);
+            counts.add(failure, &answer, None);
             assert_eq!(judge(Tally::Count(0), 1, &counts).holds, !fails, "{statuses:?} {answer}");
             assert_eq!(judge(Tally::Count(1), 1, &counts).holds, fails, "{statuses:?} {answer}");
         }
@@ -417,7 +454,26 @@ mod tests {
     #[test]
     fn an_observation_that_was_cut_short_does_not_hold() {
         let mut counts = Counts::default();
-        counts.add(None, &Answer::Status { code: 200, body: String::new() });
+        counts.add(None, &Answer::Status { code: 200, body: String::new() }, None);
         assert!(!judge(Tally::Count(0), 2, &counts).holds);
+    }
+
+    #[test]
+    fn each_failure_has_the_words_that_are_wanted() {
+        let status = |code, body: &str| Answer::Status { code, body: body.into() };
+        let json = r#"{"kind": "Status", "message": "Unauthorized"}"#;
+        let wanted = pattern("^401: Unauthorized").unwrap();
+        for (answers, holds) in [
+            ([status(401, json), status(401, json)], true),
+            ([status(401, json), status(401, "{}")], false),
+            ([Answer::Refused, status(401, json)], false),
+        ] {
+            let mut counts = Counts::default();
+            for answer in &answers {
+                let failure = failure(&request(&[200], None), None, answer);
+                counts.add(failure, answer, Some(&wanted));
+            }
+            assert_eq!(judge(Tally::Count(2), 2, &counts).holds, holds, "{counts}");
+        }
     }
 }

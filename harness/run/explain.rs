@@ -54,10 +54,9 @@ fn cluster(out: &mut String, scenario: &Scenario, version: Version) {
         s(workers),
         needs.versions
     );
-    if !needs.versions.covers(version) {
-        let [major, minor, patch] = version;
-        let _ = writeln!(out, "On {major}.{minor}.{patch} it is skipped");
-    }
+    let [major, minor, patch] = version;
+    let skipped = if needs.versions.covers(version) { "" } else { ", on which it is skipped" };
+    let _ = writeln!(out, "Told here for {major}.{minor}.{patch}{skipped}");
     for node in &scenario.nodes {
         let only = match &node.only {
             Only::These(variants) => format!(" ({})", variants.join(", ")),
@@ -130,13 +129,19 @@ fn steps(out: &mut String, plan: &Plan) {
 
 fn expectations(out: &mut String, plan: &Plan, ids: std::ops::Range<usize>) {
     for planned in &plan.expectations[ids] {
-        let from = match (planned.phase, planned.timing) {
-            (Phase::SteadyState, _) => "",
-            (_, Timing::Within { .. }) => " of the change",
-            (_, Timing::Throughout { .. }) => " of the step",
+        let timing = match (planned.phase, planned.timing) {
+            (Phase::SteadyState, timing) => timing_words(timing),
+            (_, Timing::Within { deadline, stable_for }) if stable_for.is_zero() => {
+                format!("within {deadline:?} of the change")
+            }
+            (_, Timing::Within { deadline, stable_for }) => {
+                format!("within {deadline:?} of the change, and then for {stable_for:?}")
+            }
+            (_, Timing::Throughout { after, window }) => {
+                format!("throughout {window:?}, from {after:?} after the start of the step")
+            }
         };
-        let timing = timing_words(planned.timing);
-        let _ = writeln!(out, "     - {}: {timing}{from}", planned.name);
+        let _ = writeln!(out, "     - {}: {timing}", planned.name);
         let _ = writeln!(out, "       {}", planned.wanted);
     }
 }

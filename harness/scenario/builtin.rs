@@ -1,6 +1,6 @@
 //! The scenarios that come with the program.
 
-use super::read::nearest;
+use super::suggest::nearest;
 
 /// A scenario that comes with the program.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

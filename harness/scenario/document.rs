@@ -9,14 +9,15 @@ use super::history;
 use super::nodes::{self, NODES};
 use super::probe;
 use super::problem::Finding;
-use super::read::{Fields, Read, Reader, nearest};
+use super::read::{Fields, Read, Reader};
 use super::reference::{
     DURATION, FLAGS, LINE, NAME, ONLY, Rule, Shape, TEXT, kind, list, map, one_of, optional,
     required, ruled, some,
 };
 use super::repeat::{REPEAT, repeat};
 use super::setup::{SETUP, set_up};
-use super::tree::{Node, Value};
+use super::suggest::nearest;
+use super::tree::{Entry, Node, Value};
 use super::versions::{VERSIONS, versions};
 use super::waits::{WAITS_FOR, waits};
 use super::{
@@ -94,7 +95,7 @@ fn is_ours(reader: &mut Reader, fields: &mut Fields) -> bool {
 }
 
 const METADATA: Shape = map(&[
-    required("name", "Its name; its file is called like it.", NAME),
+    required("name", "Its name, as reports have it.", NAME),
     required("title", "One line for lists.", LINE),
     optional("notes", "What it teaches, and what was measured.", TEXT),
     optional(
@@ -147,6 +148,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         None => Some(vec![ONLY_VARIANT.to_owned()]),
     };
     let cluster = fields.required(reader, "cluster", cluster);
+    reader.versions = cluster.as_ref().map(|cluster| cluster.versions.clone()).unwrap_or_default();
     let named = named_nodes(reader, &mut fields);
     let setup = fields.optional(reader, "setup", |reader, node| reader.list(node, set_up));
     let steady_state =
@@ -154,7 +156,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
     let steps_node = fields.required_node(reader, "steps", |_, _| Some(()));
     let steps = steps_node.and_then(|((), node)| match &node.value {
         Value::List(items) => Some(items.iter().map(|item| step(reader, item)).collect()),
-        _ => reader.mistyped::<Vec<_>>(node, "a list of steps"),
+        _ => reader.wrong::<Vec<_>>(node, "the steps are no list", "begin each step with `- `"),
     });
     fields.end(reader);
     if let (Some(span), false) = (reader.written, reader.writes) {
@@ -162,8 +164,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         reader.report(finding.help("add an expectation with the probe `writes` before this one"));
     }
     let (steps, ((), steps_node)) = (steps?, steps_node?);
-    let of = cluster.as_ref().map(|cluster| cluster.versions.clone()).unwrap_or_default();
-    history::check(reader, &of, &steps, variants_node.unwrap_or(steps_node));
+    history::check(reader, &steps, variants_node.unwrap_or(steps_node));
     let steps = steps.into_iter().flatten().map(|(step, _)| step).collect();
     Some(Scenario {
         name: String::new(),
@@ -311,6 +312,13 @@ const STEPS_LIST: Shape = some(&one_of(
 /// Reads a step; nothing if there is anything wrong with it.
 fn step<'a>(reader: &mut Reader, item: &'a Node) -> Option<(Step, &'a Node)> {
     let found = reader.found();
+    let is_step = |entry: &Entry| STEPS.iter().any(|(name, _)| *name == entry.key);
+    if let Value::Map(entries) = &item.value
+        && entries.len() > 1
+        && entries.iter().all(is_step)
+    {
+        return reader.wrong(item, "these are several steps", "begin each step with `- `");
+    }
     let step = reader.one_of(item, "a step", &STEPS)?;
     (reader.found() == found).then_some((step, inner(item)))
 }
@@ -351,6 +359,10 @@ const ACTION: Shape = Shape::Shared(
 
 fn action(reader: &mut Reader, node: &Node) -> Option<Action> {
     let mut fields = Fields::of(reader, node, "an action")?;
+    if let (Some(actions), None) = (fields.beside("actions"), fields.get("fault")) {
+        let help = "write `revert` for `inject` or `remedy`, or what is changed as `fault`";
+        return reader.wrong(actions, "only a `revert` names earlier actions", help);
+    }
     let name = fields.required(reader, "name", Reader::name);
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
     let versions = fields.optional(reader, "versions", versions).unwrap_or_default();
@@ -365,6 +377,15 @@ fn action(reader: &mut Reader, node: &Node) -> Option<Action> {
 }
 
 fn revert(reader: &mut Reader, node: &Node) -> Option<Revert> {
+    let names = match &node.value {
+        Value::Text(name) => Some(format!("[{name}]")),
+        Value::List(_) => Some("[…]".to_owned()),
+        _ => None,
+    };
+    if let Some(names) = names {
+        let help = format!("write `revert: {{actions: {names}}}`");
+        return reader.wrong(node, "a revert is a map with `actions`", help);
+    }
     let mut fields = Fields::of(reader, node, "`revert`")?;
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
     let versions = fields.optional(reader, "versions", versions).unwrap_or_default();

@@ -3,15 +3,16 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::problem::Finding;
-use super::read::{Reader, nearest};
+use super::read::Reader;
+use super::suggest::nearest;
 use super::tree::{Node, Value};
-use super::{Action, Expectation, Step, Version, Versions};
+use super::{Action, Expectation, Step, Version};
 
 /// The steps so far, by variant, as they are carried out on one version of Kubernetes.
 struct History {
     version: Version,
-    /// How messages name the version; nothing if all versions are alike.
-    on: String,
+    /// Whether not all versions are alike.
+    versioned: bool,
     variants: BTreeMap<String, Past>,
     /// A step could not be read: what seems to be missing may stand there.
     incomplete: bool,
@@ -19,27 +20,19 @@ struct History {
 
 /// Reports what does not fit together, in the first version of Kubernetes in which that is so. What
 /// a variant lacks is shown at `variants`; a step that could not be read is nothing.
-pub(super) fn check(
-    reader: &mut Reader,
-    versions: &Versions,
-    steps: &[Option<(Step, &Node)>],
-    variants: &Node,
-) {
+pub(super) fn check(reader: &mut Reader, steps: &[Option<(Step, &Node)>], variants: &Node) {
+    let versions = reader.versions.clone();
     let read = || steps.iter().flatten().map(|(step, _)| step);
     // Between two bounds all versions are alike.
     let mut bounds: BTreeSet<Version> = read().flat_map(bounds).chain(versions.bounds()).collect();
     bounds.insert([0; 3]);
     bounds.retain(|version| versions.covers(*version));
     let said = |[major, minor, patch]: Version| format!("{major}.{minor}.{patch}");
-    for version in &bounds {
+    let versioned = bounds.len() > 1;
+    let mut of_version = |version| {
         let found = reader.found();
-        let on = match bounds.iter().find(|later| *later > version) {
-            Some(later) if *version == [0; 3] => format!(", on versions before {}", said(*later)),
-            None if bounds.len() == 1 => String::new(),
-            _ => format!(", on version {}", said(*version)),
-        };
-        let version = *version;
-        let mut history = History { version, on, variants: BTreeMap::new(), incomplete: false };
+        let mut history =
+            History { version, versioned, variants: BTreeMap::new(), incomplete: false };
         for step in steps {
             match step {
                 Some((step, node)) => history.step(reader, step, node),
@@ -47,9 +40,20 @@ pub(super) fn check(
             }
         }
         history.end(reader, variants);
-        if reader.found() > found {
-            return;
-        }
+        reader.take_since(found)
+    };
+    let all: Vec<_> = bounds.iter().map(|version| (*version, of_version(*version))).collect();
+    let Some((first, findings)) = all.iter().find(|(_, findings)| !findings.is_empty()) else {
+        return;
+    };
+    let on = match bounds.iter().find(|later| *later > first) {
+        Some(later) if *first == [0; 3] => format!(", on versions before {}", said(*later)),
+        _ => format!(", on version {}", said(*first)),
+    };
+    for finding in findings {
+        let everywhere = all.iter().all(|(_, findings)| findings.contains(finding));
+        let finding = finding.clone();
+        reader.report(if everywhere { finding } else { finding.only(&on) });
     }
 }
 
@@ -151,7 +155,7 @@ impl History {
         }
         if !taken.is_empty() {
             let message =
-                format!("an earlier action is called `{name}`, too{}", self.of(&taken, all.len()));
+                format!("an earlier action is called `{name}`, too{}", Self::of(&taken, all.len()));
             let help = format!("give it another name, or limit one of them with {}", self.only());
             reader.report(Finding::new(field(node, "name").span, message).help(help));
         }
@@ -179,11 +183,12 @@ impl History {
                 Some(near) => format!("did you mean `{near}`?"),
                 None => "name an action of an earlier `inject` or `remedy`".to_owned(),
             };
-            let message = format!("no earlier action is called `{name}`{}", self.of(&unknown, all));
+            let message =
+                format!("no earlier action is called `{name}`{}", Self::of(&unknown, all));
             reader.report(Finding::new(at, message).help(help));
         }
         if !again.is_empty() {
-            let message = format!("`{name}` was reverted before{}", self.of(&again, all));
+            let message = format!("`{name}` was reverted before{}", Self::of(&again, all));
             reader.report(Finding::new(at, message).help("revert it once in each variant"));
         }
     }
@@ -205,7 +210,7 @@ impl History {
             }
             let row = self.past(without[0]).row.clone();
             let message =
-                format!("`{from}` is not changed just before{}", self.of(&without, all.len()));
+                format!("`{from}` is not changed just before{}", Self::of(&without, all.len()));
             let help = match nearest(from, row.iter().map(String::as_str)) {
                 Some(near) => format!("did you mean `{near}`?"),
                 None if row.is_empty() => "leave `from` away".to_owned(),
@@ -227,7 +232,7 @@ impl History {
             variants.iter().copied().filter(|variant| early(self.past(variant))).collect();
         if !early.is_empty() && !self.incomplete {
             let all = reader.variants.as_ref().map_or(0, Vec::len);
-            let finding = Finding::new(node.span, format!("{message}{}", self.of(&early, all)));
+            let finding = Finding::new(node.span, format!("{message}{}", Self::of(&early, all)));
             let only = self.only();
             let help = format!("put it after the step that causes it, or limit it with {only}");
             reader.report(finding.help(help));
@@ -245,7 +250,7 @@ impl History {
                 }
                 _ => continue,
             };
-            let message = format!("{message}{}", self.of(&[variant], all.len()));
+            let message = format!("{message}{}", Self::of(&[variant], all.len()));
             let finding = Finding::new(item(node, variant).span, message);
             reader.report(finding.help(format!("{help}, or extend its {}", self.only())));
         }
@@ -253,18 +258,17 @@ impl History {
 
     /// By what a step is limited.
     fn only(&self) -> &'static str {
-        if self.on.is_empty() { "`only`" } else { "`only` or `versions`" }
+        if self.versioned { "`only` or `versions`" } else { "`only`" }
     }
 
-    /// Which variants a message is about, if the file has several, and which version.
-    fn of(&self, variants: &[&String], all: usize) -> String {
+    /// Which variants a message is about, if the file has several.
+    fn of(variants: &[&String], all: usize) -> String {
         let names = variants.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-        let variants = match variants.len() {
+        match variants.len() {
             _ if all <= 1 => String::new(),
             1 => format!(", in the variant {names}"),
             _ => format!(", in the variants {names}"),
-        };
-        variants + &self.on
+        }
     }
 }
 

@@ -19,6 +19,7 @@ mod read;
 pub mod reference;
 mod repeat;
 mod setup;
+mod suggest;
 mod template;
 mod tree;
 mod types;

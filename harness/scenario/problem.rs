@@ -32,6 +32,17 @@ impl Finding {
         self
     }
 
+    /// Says where it is so.
+    pub(super) fn only(mut self, where_: &str) -> Self {
+        self.message = one_line(&format!("{}{where_}", self.message));
+        self
+    }
+
+    /// Says what would be right, unless that was said.
+    pub(super) fn or_help(self, help: impl Into<String>) -> Self {
+        if self.help.is_some() { self } else { self.help(help) }
+    }
+
     /// Says what would be right.
     pub(super) fn help(mut self, help: impl Into<String>) -> Self {
         self.help = Some(one_line(&help.into()));

@@ -4,8 +4,9 @@
 use std::time::Duration;
 
 use super::problem::Finding;
+use super::suggest::{names, nearest, suggest};
 use super::tree::{Entry, Node, Value};
-use super::{NodeRef, Nodes, Only};
+use super::{NodeRef, Nodes, Only, Versions};
 
 /// Durations longer than this are mistakes, and would overflow clocks.
 const LONGEST: Duration = Duration::from_hours(24);
@@ -16,6 +17,8 @@ pub(super) struct Reader {
     /// The cluster's masters and workers; nothing if the file's own figures are wrong.
     pub(super) masters: Option<usize>,
     pub(super) workers: Option<usize>,
+    /// The versions of Kubernetes that the scenario is for, as far as they were read.
+    pub(super) versions: Versions,
     /// The variants; nothing if they could not be read.
     pub(super) variants: Option<Vec<String>>,
     /// The nodes that names stand for; nothing if the names could not be read.
@@ -37,6 +40,7 @@ impl Reader {
             findings,
             masters: None,
             workers: None,
+            versions: Versions::All,
             variants: None,
             nodes,
             choices: vec![],
@@ -53,6 +57,11 @@ impl Reader {
     /// How much was found so far.
     pub(super) fn found(&self) -> usize {
         self.findings.len()
+    }
+
+    /// What was found since `found` was so much, for the caller to report.
+    pub(super) fn take_since(&mut self, found: usize) -> Vec<Finding> {
+        self.findings.split_off(found)
     }
 
     pub(super) fn report(&mut self, finding: Finding) {
@@ -129,8 +138,13 @@ impl Reader {
 
     /// A whole number of at least `least`.
     pub(super) fn count(&mut self, node: &Node, least: u32) -> Option<u32> {
-        let Value::Integer(number) = node.value else {
-            return self.mistyped(node, "a whole number");
+        let number = match &node.value {
+            Value::Integer(number) => *number,
+            Value::Text(text) if text.parse::<u32>().is_ok() => {
+                let message = format!("expected a whole number, found the text `{text}`");
+                return self.wrong(node, message, format!("take the quotes away: `{text}`"));
+            }
+            _ => return self.mistyped(node, "a whole number"),
         };
         match u32::try_from(number) {
             Ok(count) if count >= least => Some(count),
@@ -208,10 +222,18 @@ impl Reader {
 
     /// A list, each item read by itself. What can't be read is left out, and reported.
     pub(super) fn list<T>(&mut self, node: &Node, read: Read<T>) -> Option<Vec<T>> {
-        let Value::List(items) = &node.value else {
-            return self.mistyped(node, "a list");
+        let help = match &node.value {
+            Value::List(items) => {
+                return Some(items.iter().filter_map(|item| read(self, item)).collect());
+            }
+            Value::Map(_) => "begin each item with `- `, or put `[` and `]` around it".to_owned(),
+            Value::Text(text) => {
+                let words = text.split_whitespace().collect::<Vec<_>>().join(", ");
+                format!("write `[{words}]`")
+            }
+            _ => "put `[` and `]` around it".to_owned(),
         };
-        Some(items.iter().filter_map(|item| read(self, item)).collect())
+        self.wrong(node, format!("expected a list, found {}", kind(&node.value)), help)
     }
 
     /// A list with at least one item.
@@ -265,15 +287,29 @@ impl Reader {
                     );
                 }
             },
-            _ => {
-                return self.mistyped(
-                    node,
-                    &format!("{what}: one of {}", names(kinds.iter().map(|(kind, _)| *kind))),
-                );
+            value => {
+                let all = names(kinds.iter().map(|(kind, _)| *kind));
+                let message = format!("expected {what}: one of {all}, found {}", self::kind(value));
+                // Of a bare number it is not clear what it counts as.
+                let plain = ["count", "equals"];
+                let plain = kinds.iter().find(|(kind, _)| plain.contains(kind));
+                let mut finding = Finding::new(node.span, message);
+                if let (Value::Integer(number), Some((kind, _))) = (value, plain) {
+                    finding = finding.help(format!("write `{{{kind}: {number}}}`"));
+                }
+                self.report(finding);
+                return None;
             }
         };
         if let Some((_, read)) = kinds.iter().find(|(kind, _)| kind == name) {
-            return read(self, value);
+            let found = self.found();
+            let read = read(self, value);
+            if let (Value::Text(_), None) = (&node.value, &read) {
+                let help = format!("write `{{{name}: …}}`, with its value");
+                let findings = self.take_since(found);
+                self.findings.extend(findings.into_iter().map(|finding| finding.or_help(&help)));
+            }
+            return read;
         }
         let help = suggest(name, kinds.iter().map(|(kind, _)| *kind));
         self.report(Finding::new(span, format!("`{name}` is not {what}")).help(help));
@@ -293,9 +329,22 @@ impl Reader {
         ];
         if let Value::Text(text) = &node.value {
             let message = format!("`{text}` is not a node");
-            return self.wrong(node, message, "write `{master: 1}` or `{worker: 1}`");
+            let help = self.node_meant(text);
+            return self.wrong(node, message, help);
         }
         self.one_of(node, "a node", &kinds)
+    }
+
+    /// How the node is written that a plain word means, such as `master-2`.
+    pub(super) fn node_meant(&self, word: &str) -> String {
+        let numbered = word.split_once('-').filter(|(role, number)| {
+            ["master", "worker"].contains(role) && number.parse::<usize>().is_ok()
+        });
+        match (numbered, &self.nodes) {
+            (Some((role, number)), _) => format!("write `{{{role}: {number}}}`"),
+            (None, Some(nodes)) if nodes.contains_key(word) => format!("write `{{node: {word}}}`"),
+            _ => "write `{master: 1}` or `{worker: 1}`".to_owned(),
+        }
     }
 
     /// A node of `spec.nodes`.
@@ -307,7 +356,7 @@ impl Reader {
             return Some(*named);
         }
         let help = match nodes.len() {
-            0 => "name nodes in `spec.nodes`, or write `{master: 1}`".to_owned(),
+            0 => format!("name nodes in `spec.nodes`, or {}", self.node_meant(&name)),
             _ => suggest(&name, nodes.keys().map(String::as_str)),
         };
         self.wrong(node, format!("no node is called `{name}`"), help)
@@ -382,6 +431,11 @@ impl<'a> Fields<'a> {
         if !self.asked.contains(&name) {
             self.asked.push(name);
         }
+        self.beside(name)
+    }
+
+    /// The same of a field that belongs elsewhere.
+    pub(super) fn beside(&self, name: &str) -> Option<&'a Node> {
         self.entries.iter().find(|entry| entry.key == name).map(|entry| &entry.value)
     }
 
@@ -484,34 +538,6 @@ pub(super) fn is_label(name: &str) -> bool {
         && name.bytes().all(allowed)
         && !name.starts_with('-')
         && !name.ends_with('-')
-}
-
-/// "did you mean" with the nearest of the names, and all of them.
-fn suggest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> String {
-    let names: Vec<_> = names.into_iter().collect();
-    let all = self::names(names.iter().copied());
-    match nearest(name, names.iter().copied()) {
-        Some(near) if names.len() > 1 => format!("did you mean `{near}`? Allowed: {all}"),
-        _ => format!("allowed: {all}"),
-    }
-}
-
-/// The name that was probably meant.
-pub(super) fn nearest<'a>(name: &str, names: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    // Comparing takes time in proportion to both lengths: no long text is near to any name.
-    let short: String = name.chars().take(64).collect();
-    let distance = |other: &str| strsim::osa_distance(&short.to_lowercase(), &other.to_lowercase());
-    let near = |(distance, other): &(usize, &str)| *distance <= (other.len() / 3).max(1);
-    names
-        .into_iter()
-        .map(|other| (distance(other), other))
-        .filter(near)
-        .min()
-        .map(|(_, other)| other)
-}
-
-fn names<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
-    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether the pattern is the name when something is put for each `*`.

@@ -22,6 +22,10 @@ pub(super) const SETUP: Field = optional(
 /// Reads one object that is set up.
 pub(super) fn set_up(reader: &mut Reader, node: &Node) -> Option<SetUp> {
     let mut fields = Fields::of(reader, node, "what is set up")?;
+    if let (Some(kind), None) = (fields.beside("kind"), fields.get("manifest")) {
+        let help = "put it under `manifest:`, indented";
+        return reader.wrong(kind, "this is a manifest itself", help);
+    }
     let only = fields.optional(reader, "only", Reader::only).unwrap_or_default();
     let versions = fields.optional(reader, "versions", versions).unwrap_or_default();
     let manifest = fields.required(reader, "manifest", manifest);

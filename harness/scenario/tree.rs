@@ -8,6 +8,7 @@ use serde_saphyr::options::{DuplicateKeyPolicy, NonFiniteFloatPolicy};
 use serde_saphyr::{Error, Location, MessageFormatter, Options, Spanned, UserMessageFormatter};
 
 use super::problem::Finding;
+use super::suggest::nearest;
 
 /// A value and its place.
 #[derive(Debug)]
@@ -121,14 +122,24 @@ fn finding(text: &str, error: &Error) -> Finding {
             Finding::new(at, "the file unfolds to more than a scenario can be")
                 .help("look for aliases of aliases, very long lists and very deep nesting")
         }
-        Error::UnknownAnchor { .. } => {
-            Finding::new(at, "no anchor of this name stands before this alias")
-                .help("put a text that begins with `*` in quotes")
-        }
+        Error::UnknownAnchor { .. } => unknown_anchor(text, at),
         // Nothing else is read as a certain type.
         Error::Unexpected { .. } => Finding::new(at, "a key must be a word, not a list or a map"),
         Error::AliasError { error, .. } => finding(text, error),
         error => syntax(at, &UserMessageFormatter.format_message(error)),
+    }
+}
+
+fn unknown_anchor(text: &str, at: (usize, usize)) -> Finding {
+    let name = |text: &'_ str| -> String {
+        text.chars().take_while(|char| char.is_alphanumeric() || "-_".contains(*char)).collect()
+    };
+    let alias = name(text.get(at.0..).unwrap_or_default().trim_start_matches('*'));
+    let anchors: Vec<_> = text.split('&').skip(1).map(name).collect();
+    let finding = Finding::new(at, format!("no anchor `&{alias}` stands before this alias"));
+    match nearest(&alias, anchors.iter().map(String::as_str)) {
+        Some(near) if near != alias => finding.help(format!("did you mean `*{near}`?")),
+        _ => finding.help("put a text that begins with `*` in quotes"),
     }
 }
 
@@ -137,6 +148,9 @@ fn syntax(at: (usize, usize), message: &str) -> Finding {
     let finding = Finding::new(at, format!("this is not YAML: {message}"));
     let help = [
         ("tab", "indent with spaces"),
+        ("escape", "write it in single quotes: a backslash stands for itself there"),
+        ("tag", "put a text that begins with `!` in quotes"),
+        ("simple key", "is a line of a longer text indented too little, or a `:` missing?"),
         ("mapping values are not allowed", "put a text that contains `: ` in quotes"),
         ("block mapping", "indent all fields of a map alike"),
         ("quoted scalar", "is a quote not closed?"),

@@ -304,8 +304,9 @@ pub struct SettingsChange {
     pub component: Component,
     /// On which masters, in this order.
     pub on: Vec<NodeRef>,
-    /// Flag name without dashes to its new value; `null` in the file takes the flag away.
-    pub flags: BTreeMap<String, Option<String>>,
+    /// Flag name without dashes to its new values, for each of which it is given; none (`null` in the
+    /// file) take the flag away.
+    pub flags: BTreeMap<String, Vec<String>>,
     /// What the component makes of them.
     pub starts: Starts,
 }

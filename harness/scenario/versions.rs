@@ -49,6 +49,12 @@ impl Versions {
         }
     }
 
+    /// Whether some version is among both.
+    fn meets(&self, other: &Self) -> bool {
+        let bounds = [self.bounds(), other.bounds(), vec![FIRST]].concat();
+        bounds.iter().any(|version| self.covers(*version) && other.covers(*version))
+    }
+
     /// The versions at which it begins or ceases to cover.
     pub(super) fn bounds(&self) -> Vec<Version> {
         match self {
@@ -90,7 +96,12 @@ pub(super) fn versions(reader: &mut Reader, node: &Node) -> Option<Versions> {
         Value::Text(_) => vec![range(reader, node)?],
         _ => return reader.mistyped(node, "a range of versions, such as `\">=1.28.0 <1.28.3\"`"),
     };
-    Some(Versions::In(ranges))
+    let versions = Versions::In(ranges);
+    if reader.versions == Versions::All || versions.meets(&reader.versions) {
+        return Some(versions);
+    }
+    let message = format!("the scenario is for {} only, so this is never done", reader.versions);
+    reader.wrong(node, message, "see `spec.cluster.versions`")
 }
 
 fn range(reader: &mut Reader, node: &Node) -> Option<VersionRange> {

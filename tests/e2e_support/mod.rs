@@ -14,7 +14,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use outage::assets::{Cache, DEFAULT_KUBERNETES, Fetcher, Progress, Sources, Wanted};
-use outage::cluster::{Cluster, ClusterOptions, Command, Node};
+use outage::cluster::{Cluster, ClusterOptions, Command, Node, Supplies};
 use outage::scenario::{Addon, NodeRef};
 use tokio::time::Instant;
 
@@ -84,21 +84,16 @@ impl Provider {
 
     /// Makes a cluster with so many masters and workers, and every addon.
     pub async fn make(self, masters: usize, workers: usize) -> Result<Made, Failure> {
-        let kubernetes = kubernetes().parse()?;
-        let progress = Progress::silent();
-        let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
-        let wanted = Wanted { kubernetes, metrics_server: true };
-        let own = Path::new(env!("CARGO_BIN_EXE_outage"));
-        let supplies = self.of.supply(&fetcher, &wanted, own, &progress).await?;
+        let supplies = supply(self.of, true).await?;
         let images = supplies.assets.images().iter().map(|image| image.reference.clone());
         let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
         // It is gone once the lab is up, as one is that was built anew: whatever a case has nodes do,
         // they must do without it.
         let folder = tempfile::tempdir()?;
         let program = folder.path().join("outage");
-        std::fs::copy(own, &program)?;
+        std::fs::copy(OWN, &program)?;
         let options = ClusterOptions {
-            kubernetes,
+            kubernetes: kubernetes().parse()?,
             masters,
             workers,
             settings: vec![],
@@ -108,9 +103,28 @@ impl Provider {
         };
         let began = Instant::now();
         let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
-        let cluster = self.of.create(&supplies, options, &progress, &say).await?;
+        let cluster = self.of.create(&supplies, options, &Progress::silent(), &say).await?;
         Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
     }
+}
+
+/// This package's program.
+const OWN: &str = env!("CARGO_BIN_EXE_outage");
+
+/// What clusters of the version to test are made of, with or without metrics-server. It may take
+/// minutes to make, so it is shown what is done.
+pub async fn supply(
+    of: outage::cluster::Provider,
+    metrics_server: bool,
+) -> Result<Supplies, Failure> {
+    let (progress, events) = Progress::channel();
+    let shown = tokio::spawn(outage::assets::progress::show(events));
+    let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), progress.clone())?;
+    let wanted = Wanted { kubernetes: kubernetes().parse()?, metrics_server };
+    let supplies = of.supply(&fetcher, &wanted, Path::new(OWN), &progress).await;
+    drop((fetcher, progress));
+    shown.await?;
+    Ok(supplies?)
 }
 
 /// The version to test: `OUTAGE_KUBERNETES`, else the default.

@@ -133,7 +133,7 @@ fn cases_on_nodes() -> Vec<(&'static str, Fault)> {
             Fault::Settings(SettingsChange {
                 component: Component::KubeScheduler,
                 on: vec![Master(2), Master(3)],
-                flags: BTreeMap::from([("no-such-flag".to_owned(), Some("1".to_owned()))]),
+                flags: BTreeMap::from([("no-such-flag".to_owned(), vec!["1".to_owned()])]),
                 starts: Starts::Not,
             }),
         ),

@@ -16,7 +16,7 @@ use x509_parser::extensions::GeneralName;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 use crate::cluster::holder::{self, blocks_of, certificate_in, key_in};
-use crate::scenario::{CertificateChange, Issuer, KeyChange, Usage, Validity};
+use crate::scenario::{CertificateChange, Issuer, KeyChange, Sans, Usage, Validity};
 
 /// Why a certificate can't be issued anew.
 #[derive(Debug, thiserror::Error)]
@@ -29,6 +29,9 @@ pub(super) enum Error {
         "`{0}` signed it, which is no CA of the cluster: write who shall sign it: `issuer: ca`"
     )]
     NoIssuer(String),
+    /// It can't lose a name that it hasn't.
+    #[error("it is not for {0}, only for {1}")]
+    NotFor(String, String),
     /// Something in it would be lost.
     #[error("it has {0}, which can't be issued anew")]
     Unknown(String),
@@ -118,9 +121,10 @@ impl SigningKey for Signer {
     }
 }
 
-/// The certificate with the changed parts.
+/// The certificate with the changed parts, and without the names that it loses.
 pub(super) fn anew(
     change: &CertificateChange,
+    lost: &[String],
     old: &[u8],
     key: &PrivateKeyDer<'_>,
     cas: &[(Issuer, Ca)],
@@ -135,7 +139,7 @@ pub(super) fn anew(
     let certificate = if change.keeps_certificate() {
         old.to_vec()
     } else {
-        let params = params(change, &old_certificate, now)?;
+        let params = params(change, lost, &old_certificate, now)?;
         let own = Signer::of(key)?;
         let public: &dyn PublicKeyData = match &fresh {
             Some(fresh) if change.key == KeyChange::New => fresh,
@@ -183,13 +187,17 @@ fn sign(
 /// What the new certificate says.
 fn params(
     change: &CertificateChange,
+    lost: &[String],
     old: &X509Certificate<'_>,
     now: OffsetDateTime,
 ) -> Result<CertificateParams, Error> {
     let mut params = CertificateParams::default();
     params.distinguished_name = subject(change, old)?;
     params.subject_alt_names = match &change.sans {
-        Some(sans) => CertificateParams::new(sans.clone()).map_err(x509)?.subject_alt_names,
+        Some(Sans::Only(sans)) => {
+            CertificateParams::new(sans.clone()).map_err(x509)?.subject_alt_names
+        }
+        Some(Sans::Without(_)) => without(names(old)?, lost)?,
         None => names(old)?,
     };
     let time = |at: i64| OffsetDateTime::from_unix_timestamp(at).map_err(x509);
@@ -267,6 +275,21 @@ fn names(old: &X509Certificate<'_>) -> Result<Vec<SanType>, Error> {
         other => Err(Error::Unknown(format!("the name {other}"))),
     };
     found.value.general_names.iter().map(name).collect()
+}
+
+/// The names but for those that are lost, each of which must be among them.
+fn without(mut names: Vec<SanType>, lost: &[String]) -> Result<Vec<SanType>, Error> {
+    let said = |name: &SanType| match name {
+        SanType::DnsName(name) => name.as_str().to_owned(),
+        SanType::IpAddress(address) => address.to_string(),
+        other => format!("{other:?}"),
+    };
+    let all: Vec<_> = names.iter().map(said).collect();
+    if let Some(none) = lost.iter().find(|name| !all.contains(name)) {
+        return Err(Error::NotFor(none.clone(), all.join(", ")));
+    }
+    names.retain(|name| !lost.contains(&said(name)));
+    Ok(names)
 }
 
 fn key_usages(old: &X509Certificate<'_>) -> Result<Vec<KeyUsagePurpose>, Error> {
@@ -384,8 +407,15 @@ mod tests {
         old: &(String, String),
     ) -> IssuedAnew {
         let holder = Holder::of(format!("{}{}", old.0, old.1).as_bytes()).unwrap();
-        anew(change, &holder.certificate().unwrap(), &holder.key(None).unwrap(), cas, at(5_000_000))
-            .unwrap()
+        anew(
+            change,
+            &[],
+            &holder.certificate().unwrap(),
+            &holder.key(None).unwrap(),
+            cas,
+            at(5_000_000),
+        )
+        .unwrap()
     }
 
     #[test]
@@ -415,8 +445,10 @@ mod tests {
 
         let (is, by) = told(CertificateChange { organization: Some(String::new()), ..unchanged() });
         assert_eq!((is, by), (was.replace("O=org, ", ""), same_issuer));
-        let (is, by) =
-            told(CertificateChange { sans: Some(vec!["b.example".into()]), ..unchanged() });
+        let (is, by) = told(CertificateChange {
+            sans: Some(Sans::Only(vec!["b.example".into()])),
+            ..unchanged()
+        });
         let names = "[DnsName(Ia5String(\"b.example\"))]";
         assert!(is.contains(names) && by == same_issuer, "{is}");
         let (is, by) = told(CertificateChange { issuer: Some(Issuer::Ca), ..unchanged() });
@@ -462,6 +494,21 @@ mod tests {
     }
 
     #[test]
+    fn one_loses_names_that_it_has() {
+        let cas = cas();
+        let old = client(&cas);
+        let holder = Holder::of(format!("{}{}", old.0, old.1).as_bytes()).unwrap();
+        let (certificate, key) = (holder.certificate().unwrap(), holder.key(None).unwrap());
+        let change = CertificateChange { sans: Some(Sans::Without(vec![])), ..unchanged() };
+        let lose = |name: &str| anew(&change, &[name.into()], &certificate, &key, &cas, at(0));
+        let (was, by) = told(&old.0, &cas);
+        let (is, still_by) = told(&encode([&lose("10.0.0.1").unwrap().certificate]), &cas);
+        assert_eq!((is, still_by), (was.replace(", IpAddress(10.0.0.1)", ""), by));
+        let Err(error) = lose("b.example") else { panic!("it lost what it had not") };
+        assert_eq!(error.to_string(), "it is not for b.example, only for a.example, 10.0.0.1");
+    }
+
+    #[test]
     fn one_that_vouches_for_itself_goes_on_to() {
         let old = ca("self");
         let change = CertificateChange { common_name: Some("other".into()), ..unchanged() };
@@ -475,8 +522,14 @@ mod tests {
         assert!(found.verify_signature(None).is_ok() && found.is_ca());
         let stranger = CertificateChange { issuer: Some(Issuer::Stranger), ..unchanged() };
         let holder = Holder::of(format!("{}{}", old.0, old.1).as_bytes()).unwrap();
-        let error =
-            anew(&stranger, &holder.certificate().unwrap(), &holder.key(None).unwrap(), &[], at(0));
+        let error = anew(
+            &stranger,
+            &[],
+            &holder.certificate().unwrap(),
+            &holder.key(None).unwrap(),
+            &[],
+            at(0),
+        );
         let said = error.unwrap_err().to_string();
         assert!(said.starts_with("`CN=self` signed it, which is no CA of the cluster"), "{said}");
     }
@@ -496,7 +549,7 @@ mod tests {
         assert!(holder.key_beside("/etc/kubernetes/scheduler.conf").is_none());
         let change = CertificateChange { key: KeyChange::New, ..unchanged() };
         let key = holder.key(None).unwrap();
-        let new = anew(&change, &holder.certificate().unwrap(), &key, &cas, at(0)).unwrap();
+        let new = anew(&change, &[], &holder.certificate().unwrap(), &key, &cas, at(0)).unwrap();
         let bytes = holder.with(&new.certificate, new.key.as_ref()).unwrap();
         let again = Holder::of(&bytes).unwrap();
         assert_eq!(again.certificate().unwrap(), new.certificate.contents());

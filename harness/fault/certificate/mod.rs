@@ -18,7 +18,7 @@ use super::{Issued, Primitive, Proof, in_turn, nodes, record};
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
 use crate::cluster::holder::{Holder, encode};
-use crate::scenario::{CertificateChange, Issuer, KeyChange, NodeRef, Usage, Validity};
+use crate::scenario::{CertificateChange, Issuer, KeyChange, NodeRef, San, Sans, Usage, Validity};
 use issue::Ca;
 
 /// All reading and writing on one node.
@@ -62,7 +62,8 @@ impl CertificateChange {
         let key_bytes = key_file.as_ref().map(file::Content::bytes).transpose()?;
         let key = holder.key(key_bytes.as_deref()).map_err(|error| failed(error.into()))?;
         let certificate = holder.certificate().map_err(|error| failed(error.into()))?;
-        let issued = issue::anew(self, &certificate, &key, cas, now).map_err(failed)?;
+        let lost = self.lost(access)?;
+        let issued = issue::anew(self, &lost, &certificate, &key, cas, now).map_err(failed)?;
         let with = |file: &file::Content, bytes: &[u8]| State::File(file.with(bytes));
         let key_in_file = issued.key.as_ref().filter(|_| key_path.is_none());
         let bytes = holder.with(&issued.certificate, key_in_file);
@@ -82,6 +83,23 @@ impl CertificateChange {
         Ok(changes)
     }
 
+    /// The names that it loses, as they stand in it.
+    fn lost(&self, access: &Access) -> Result<Vec<String>, ClusterError> {
+        let Some(Sans::Without(lost)) = &self.sans else { return Ok(vec![]) };
+        let cluster = access.cluster();
+        let name = |san: &San| {
+            Ok(match san {
+                San::Name(name) => name.clone(),
+                San::LoadBalancer => {
+                    let address = cluster.load_balancer().ip();
+                    cluster.host_name(address).map_or_else(|| address.to_string(), str::to_owned)
+                }
+                San::Node(node) => access.node(*node)?.address().to_string(),
+            })
+        };
+        lost.iter().map(name).collect()
+    }
+
     fn parts(&self) -> String {
         let mut parts = Vec::new();
         parts.extend(self.common_name.as_ref().map(|name| format!("the common name {name}")));
@@ -89,9 +107,18 @@ impl CertificateChange {
             "" => "no organization".to_owned(),
             name => format!("the organization {name}"),
         }));
-        parts.extend(self.sans.as_ref().map(|sans| match sans.as_slice() {
-            [] => "no names".to_owned(),
-            sans => format!("the names {}", sans.join(", ")),
+        parts.extend(self.sans.as_ref().map(|sans| match sans {
+            Sans::Only(sans) if sans.is_empty() => "no names".to_owned(),
+            Sans::Only(sans) => format!("the names {}", sans.join(", ")),
+            Sans::Without(lost) => {
+                let name = |san: &San| match san {
+                    San::Name(name) => name.clone(),
+                    San::LoadBalancer => "the load balancer".to_owned(),
+                    San::Node(node) => node.to_string(),
+                };
+                let lost = lost.iter().map(name).collect::<Vec<_>>().join(" and ");
+                format!("its names but for {lost}")
+            }
         }));
         parts.extend(self.issuer.map(|issuer| {
             let name = match issuer {

@@ -14,7 +14,8 @@ use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
 use super::{
-    Before, Door, LIMIT, MANAGER, back, bring_back, deleting, fields, insist, words_of_through,
+    Before, Door, LIMIT, MANAGER, back, bring_back, deleting, fields, insist, learnt,
+    words_of_through,
 };
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
@@ -66,6 +67,7 @@ impl Apply {
     }
 
     async fn found(&self, access: &Access) -> Result<Vec<Before>, ClusterError> {
+        learnt(access, &self.object).await?;
         let door = &Door::to(access, &self.object, self.through).await?;
         spread(self.instances(), |instance| async move {
             let object = door.get(&instance.object).await?;

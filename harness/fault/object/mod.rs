@@ -71,9 +71,7 @@ impl Door {
         object: &ObjectRef,
     ) -> Result<Self, ClusterError> {
         let client = access.kube(master)?;
-        let types = TypeMeta { api_version: object.api_version.clone(), kind: object.kind.clone() };
-        let gvk = GroupVersionKind::try_from(&types)
-            .map_err(|e| ClusterError::caused(format!("apiVersion {}", object.api_version), e))?;
+        let gvk = gvk(object)?;
         let what = format!("ask {master} for {} of {}", object.kind, object.api_version);
         let (resource, capabilities) = ask(&what, discovery::pinned_kind(&client, &gvk)).await?;
         let api = match capabilities.scope {
@@ -147,6 +145,37 @@ impl Door {
         let what = format!("delete {object} through {}", self.master);
         ask(&what, self.api.delete(&object.name, &parameters)).await.map(drop)
     }
+}
+
+/// Until an apiserver has learnt of a kind whose definition was applied just before.
+const LEARNT: Duration = Duration::from_secs(10);
+
+/// Waits until each apiserver that answers serves the object's kind. Only what a definition may have
+/// brought is asked for.
+async fn learnt(access: &Access, object: &ObjectRef) -> Result<(), ClusterError> {
+    let group = object.api_version.split_once('/').map_or("", |(group, _)| group);
+    if !group.contains('.') || group.ends_with(".k8s.io") {
+        return Ok(());
+    }
+    let start = Instant::now();
+    for master in masters(access) {
+        while start.elapsed() < LEARNT {
+            let (client, gvk) = (access.kube(master)?, gvk(object)?);
+            match tokio::time::timeout(ANSWER, discovery::pinned_kind(&client, &gvk)).await {
+                Ok(Err(kube::Error::Discovery(_))) => {}
+                Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
+                _ => break, // Whatever else is wrong, the request itself will tell.
+            }
+            tokio::time::sleep(PERIOD).await;
+        }
+    }
+    Ok(())
+}
+
+fn gvk(object: &ObjectRef) -> Result<GroupVersionKind, ClusterError> {
+    let types = TypeMeta { api_version: object.api_version.clone(), kind: object.kind.clone() };
+    GroupVersionKind::try_from(&types)
+        .map_err(|e| ClusterError::caused(format!("apiVersion {}", object.api_version), e))
 }
 
 fn masters(access: &Access) -> Vec<NodeRef> {

@@ -6,9 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{
-    DURATION, EMPTY, Field, LINE, Rule, Shape, kind, list, one_of, optional, required, ruled,
+    DURATION, EMPTY, Field, LINE, NODE, Rule, Shape, kind, list, map, one_of, optional, required,
+    ruled, some,
 };
-use super::super::tree::Node;
+use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
 use super::file::{PATH, path};
 use super::places::{self, NODES};
@@ -26,7 +27,7 @@ pub struct CertificateChange {
     /// Its subject's organization; empty: none.
     pub organization: Option<String>,
     /// Names and addresses that it is for.
-    pub sans: Option<Vec<String>>,
+    pub sans: Option<Sans>,
     /// Who signs it.
     pub issuer: Option<Issuer>,
     /// When it is valid.
@@ -58,6 +59,28 @@ impl CertificateChange {
         let none = Self::none(&self.path, self.on.clone());
         *self == Self { key: KeyChange::Mismatched, ..none }
     }
+}
+
+/// Names and addresses that a certificate is for.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum Sans {
+    /// These alone.
+    Only(Vec<String>),
+    /// Those that it had, but for these.
+    Without(Vec<San>),
+}
+
+/// A name or an address.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub enum San {
+    /// As it stands in the certificate.
+    Name(String),
+    /// The load balancer's: a name, or else its address.
+    LoadBalancer,
+    /// A node's address.
+    Node(NodeRef),
 }
 
 /// Who signs a certificate.
@@ -141,7 +164,19 @@ pub(super) const CERTIFICATE: Field = kind(
             required("on", "On which nodes, on one after another.", NODES),
             optional("commonName", "Its subject's common name.", LINE),
             optional("organization", "Its subject's organization; empty: none.", EMPTY),
-            optional("sans", "Names and addresses that it is for.", list(&LINE)),
+            optional(
+                "sans",
+                "Names and addresses that it is for: a list of all of them, or those that it loses.",
+                Shape::Either(&[
+                    list(&LINE),
+                    map(&[required(
+                        "without",
+                        "Which of those that it has it loses: names, addresses, `loadBalancer` or nodes.",
+                        some(&Shape::Either(&[LINE, NODE])),
+                    )]),
+                ]),
+            )
+            .examples(&["sans: {without: [loadBalancer, kubernetes.default, {master: 1}]}"]),
             optional(
                 "issuer",
                 "Who signs it; without: the CA that signed it before.",
@@ -192,6 +227,7 @@ pub(super) const CERTIFICATE: Field = kind(
 .examples(&[
     "certificate: {path: /etc/kubernetes/pki/front-proxy-client.crt, on: {every: masters}, commonName: stranger, organization: \"\", usages: [clientAuth]}",
     "certificate: {path: /etc/kubernetes/pki/apiserver.crt, on: {master: 3}, sans: [kubernetes, 10.96.0.1], issuer: stranger, validity: {expired: 1h}}",
+    "certificate: {path: /etc/kubernetes/pki/apiserver.crt, on: {every: masters}, sans: {without: [loadBalancer]}}",
     "certificate: {path: /etc/kubernetes/pki/etcd/peer.crt, on: {master: 2}, validity: {notYet: 10m}, key: mismatched}",
     "certificate: {path: /etc/kubernetes/scheduler.conf, on: {master: 1}, validity: {expiresIn: 2m}, key: new}",
 ]);
@@ -207,7 +243,7 @@ pub(super) fn certificate(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let found = reader.found();
     let common_name = fields.optional(reader, "commonName", Reader::line);
     let organization = fields.optional(reader, "organization", Reader::line_or_empty);
-    let sans = fields.optional(reader, "sans", |reader, node| reader.list(node, Reader::line));
+    let sans = fields.optional(reader, "sans", sans);
     let issuer = fields.optional(reader, "issuer", |reader, node| reader.word(node, &ISSUERS));
     let validity = fields.optional(reader, "validity", |reader, node| {
         reader.one_of(node, "a validity", &VALIDITIES)
@@ -238,4 +274,22 @@ pub(super) fn certificate(reader: &mut Reader, node: &Node) -> Option<Fault> {
         usages,
         key,
     }))
+}
+
+fn sans(reader: &mut Reader, node: &Node) -> Option<Sans> {
+    let Value::Map(_) = &node.value else {
+        return reader.list(node, Reader::line).map(Sans::Only);
+    };
+    let mut fields = Fields::of(reader, node, "`sans`")?;
+    let without = fields.required(reader, "without", |reader, node| reader.some(node, san));
+    fields.end(reader);
+    without.map(Sans::Without)
+}
+
+fn san(reader: &mut Reader, node: &Node) -> Option<San> {
+    match &node.value {
+        Value::Text(text) if text == "loadBalancer" => Some(San::LoadBalancer),
+        Value::Map(_) => reader.node(node).map(San::Node),
+        _ => reader.line(node).map(San::Name),
+    }
 }

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{DURATION, Field, kind, map, one_of, required};
-use super::super::tree::Node;
+use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
 use super::places::NODES;
 use super::program::{PROGRAM, Program, program_on};
@@ -73,8 +73,13 @@ pub(super) const CLOCK: Field = kind(
 pub(super) fn clock(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`clock`")?;
     let (component, on) = program_on(reader, &mut fields);
-    let by = fields
-        .required(reader, "by", |reader, node| reader.one_of(node, "a shift of a clock", &SHIFTS));
+    let by = fields.required(reader, "by", |reader, node| match &node.value {
+        Value::Text(text) if humantime::parse_duration(text).is_ok() => {
+            let help = format!("write `{{ahead: {text}}}` or `{{behind: {text}}}`");
+            reader.wrong(node, "it is not said in which direction", help)
+        }
+        _ => reader.one_of(node, "a shift of a clock", &SHIFTS),
+    });
     fields.end(reader);
     Some(Fault::Clock(ClockShift { component: component?, on: on?, by: by? }))
 }

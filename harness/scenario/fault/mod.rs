@@ -16,7 +16,7 @@ mod places;
 mod program;
 mod traffic;
 
-pub use certificate::{CertificateChange, Issuer, KeyChange, Usage, Validity};
+pub use certificate::{CertificateChange, Issuer, KeyChange, San, Sans, Usage, Validity};
 pub use clock::{ClockShift, Shift};
 pub use command::CommandFault;
 pub use container::{ContainerNameTaken, NameHolder};
@@ -164,7 +164,8 @@ const SETTINGS: Field = kind(
         required("on", "On which masters, in this order.", places::MASTERS),
         required(
             "flags",
-            "Each flag's name, without dashes, and its new value; `null` takes the flag away.",
+            "Each flag's name, without dashes, and its new value, or a list for a flag that is given \
+             several times; `null` takes the flag away.",
             CHANGED_FLAGS,
         ),
         optional(
@@ -178,6 +179,7 @@ const SETTINGS: Field = kind(
 )
 .examples(&[
     "settings: {component: kube-apiserver, on: {every: masters}, flags: {endpoint-reconciler-type: lease, apiserver-count: null}}",
+    "settings: {component: kube-apiserver, on: {master: 2}, flags: {service-account-issuer: [https://new.example, https://kubernetes.default.svc.cluster.local]}}",
     "settings: {component: kube-scheduler, on: {master: 1}, flags: {no-such-flag: \"1\"}, starts: false}",
     "settings: {component: kube-apiserver, on: {master: 3}, flags: {encryption-provider-config: /etc/kubernetes/pki/encryption.yaml}, starts: unready}",
 ]);
@@ -259,10 +261,11 @@ pub(super) fn set_flag(reader: &mut Reader, node: &Node) -> Option<String> {
     }
 }
 
-#[expect(clippy::option_option, reason = "read or not; then set or taken away")]
-fn changed_flag(reader: &mut Reader, node: &Node) -> Option<Option<String>> {
+/// Reads a flag's new values; none take it away.
+fn changed_flag(reader: &mut Reader, node: &Node) -> Option<Vec<String>> {
     match node.value {
-        Value::Null => Some(None),
-        _ => set_flag(reader, node).map(Some),
+        Value::Null => Some(vec![]),
+        Value::List(_) => reader.some(node, set_flag),
+        _ => set_flag(reader, node).map(|value| vec![value]),
     }
 }

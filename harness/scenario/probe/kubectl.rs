@@ -2,9 +2,10 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::problem::Finding;
 use super::super::read::{Fields, Reader};
 use super::super::reference::{Field, LINE, NODE, kind, required, ruled, some};
-use super::super::tree::Node;
+use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Probe};
 use super::said::{EXIT_CODE, SAID, STDERR, STDOUT, Said, said};
 use super::target::{TARGET, Target, target};
@@ -49,6 +50,22 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let from = fields.required(reader, "from", Reader::node);
     let to = fields.required(reader, "to", target);
     let args = fields.required(reader, "args", |reader, node| {
+        let first = match &node.value {
+            Value::List(items) => items.first(),
+            _ => None,
+        };
+        if let Some(Node { value: Value::Text(word), span }) = first
+            && (word == "kubectl" || word.contains(' '))
+        {
+            let words: Vec<_> = word.split(' ').filter(|word| *word != "kubectl").collect();
+            let finding = Finding::new(*span, format!("`{word}` is no argument of kubectl"));
+            let help = match words.as_slice() {
+                [] => "leave it away: it is what is called".to_owned(),
+                words => format!("write `args: [{}, …]`", words.join(", ")),
+            };
+            reader.report(finding.help(help));
+            return None;
+        }
         reader.some(node, |reader, node| {
             let argument = reader.line(node)?;
             let flag = argument.split('=').next().unwrap_or_default();

@@ -91,9 +91,9 @@ fn side(reader: &mut Reader, fields: &mut Fields) -> Option<LeaseSide> {
     match (fields.get("heldBy"), fields.get("changes")) {
         (Some(node), None) => match &node.value {
             Value::Text(text) if text == "nobody" => Some(LeaseSide::HeldBy(None)),
-            Value::Text(_) => {
-                let help = "write `nobody`, or a node, such as `heldBy: {master: 2}`";
-                reader.wrong(node, "this holds no Lease", help)
+            Value::Text(text) => {
+                let help = format!("{}, or `nobody`", reader.node_meant(text));
+                reader.wrong(node, format!("`{text}` is not a node"), help)
             }
             _ => reader.node(node).map(|node| LeaseSide::HeldBy(Some(node))),
         },

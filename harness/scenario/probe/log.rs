@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{Field, NODE, PATTERN, Shape, kind, map, one_of, required, text};
-use super::super::tree::Node;
+use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef, Probe, fault};
 use super::{IS, absent, namespaced, pattern};
 
@@ -36,15 +36,25 @@ pub enum LogOf {
 }
 
 const LOGS: [(&str, Read<LogOf>); 3] = [
-    ("component", |reader, node| fault::component(reader, node).map(LogOf::Component)),
+    ("component", |reader, node| {
+        if let Value::Text(text) = &node.value
+            && SERVICES.iter().any(|(service, _)| service == text)
+        {
+            let help = format!("write `{{service: {text}}}`");
+            return reader.wrong(node, format!("{text} is not a static pod"), help);
+        }
+        fault::component(reader, node).map(LogOf::Component)
+    }),
     ("pod", |reader, node| namespaced(reader, node, true).map(LogOf::Pod)),
     ("service", |reader, node| {
-        reader.word(node, &[("kubelet", 0), ("containerd", 1)]).map(|which| match which {
+        reader.word(node, &SERVICES).map(|which| match which {
             0 => LogOf::Kubelet,
             _ => LogOf::Containerd,
         })
     }),
 ];
+
+const SERVICES: [(&str, u8); 2] = [("kubelet", 0), ("containerd", 1)];
 
 /// How it is written whose log it is.
 const OF: Shape = one_of(
@@ -85,7 +95,14 @@ pub(super) const LOG: Field = kind(
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`log`")?;
-    let of = fields.required(reader, "of", |reader, node| reader.one_of(node, "a log", &LOGS));
+    let of = fields.required(reader, "of", |reader, node| match &node.value {
+        Value::Text(text) => {
+            let is_service = SERVICES.iter().any(|(service, _)| service == text);
+            let of = if is_service { "service" } else { "component" };
+            reader.wrong(node, "it is not said what this is", format!("write `{{{of}: {text}}}`"))
+        }
+        _ => reader.one_of(node, "a log", &LOGS),
+    });
     let on = fields.required_node(reader, "on", Reader::node);
     let line = fields.required(reader, "line", pattern);
     let absent = absent(reader, &mut fields);

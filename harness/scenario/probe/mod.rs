@@ -216,9 +216,15 @@ fn endpoints(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`endpoints`")?;
     let service = fields.required(reader, "service", service);
     let through = fields.required(reader, "through", Reader::master);
-    let contain =
-        fields.get("contain").map_or(Some(vec![]), |node| reader.some(node, Reader::node));
-    let lack = fields.get("lack").map_or(Some(vec![]), |node| reader.some(node, Reader::node));
+    let mut nodes = |name| match fields.get(name) {
+        Some(node) => {
+            let found = reader.found();
+            let nodes = reader.some(node, Reader::node);
+            nodes.filter(|_| reader.found() == found)
+        }
+        None => Some(vec![]),
+    };
+    let (contain, lack) = (nodes("contain"), nodes("lack"));
     fields.end(reader);
     let (service, contain, lack) = (service?, contain?, lack?);
     let listed = || contain.iter().chain(&lack);
@@ -424,6 +430,22 @@ fn tally(
         ),
         _ => Some(tally),
     }
+}
+
+/// Reads what the words of each failure must match, if there may be failures.
+#[expect(clippy::option_option, reason = "read or not; then said or not")]
+fn error(
+    reader: &mut Reader,
+    fields: &mut Fields,
+    failed: Option<Tally>,
+) -> Option<Option<String>> {
+    let Some(node) = fields.get("error") else { return Some(None) };
+    let error = pattern(reader, node)?;
+    if failed == Some(Tally::Count(0)) {
+        let help = "leave `error` away, or expect failures: `failed: {count: 10}`";
+        return reader.wrong(node, "without failures there is no error", help);
+    }
+    Some(Some(error))
 }
 
 fn share(reader: &mut Reader, node: &Node) -> Option<Tally> {

@@ -16,10 +16,11 @@ use serde::{Deserialize, Serialize};
 
 use super::super::expression::Expression;
 use super::super::problem::Finding;
-use super::super::read::{Fields, Reader, nearest};
+use super::super::read::{Fields, Reader};
 use super::super::reference::{
     Field, LABELS, LINE, NAME, Rule, TEXT, kind, optional, required, ruled,
 };
+use super::super::suggest::nearest;
 use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Nodes, Probe};
 use super::THROUGH;

@@ -14,7 +14,7 @@ use super::super::reference::{
 use super::super::tree::{Node, Value};
 use super::super::{NodeRef, Probe, Tally};
 use super::target::{NAMESPACED, TARGET, Target, namespaced_label, target};
-use super::{TALLY, attempts, pattern, tally};
+use super::{TALLY, attempts, error, pattern, tally};
 
 /// See [`Probe::Request`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -39,6 +39,8 @@ pub struct Request {
     pub attempts: u32,
     /// How many must fail (no answer, another status or another body).
     pub failed: Tally,
+    /// A regular expression that the words of each failure must match.
+    pub error: Option<String>,
     /// The time from the start of one request to the start of the next, whether or not that one was
     /// answered; nothing: each waits for the one before.
     pub pace: Option<Duration>,
@@ -249,6 +251,13 @@ pub(super) const REQUEST: Field = kind(
             "How many must fail: no answer in time, another status or another body.",
             TALLY,
         ),
+        optional(
+            "error",
+            "What the words of each failure must match, as they are shown: such as `connection refused`, \
+             `no answer in time`, `certificate` or `^401`.",
+            PATTERN,
+        )
+        .examples(&["error: certificate"]),
     ], &[Rule::With("content", "method")]),
 )
 .examples(&[
@@ -304,6 +313,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     });
     let attempts = fields.required(reader, "attempts", attempts);
     let failed = tally(reader, &mut fields, "failed", attempts);
+    let error = error(reader, &mut fields, failed);
     fields.end(reader);
     Some(Probe::Request(Request {
         from: from?,
@@ -316,6 +326,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         body,
         attempts: attempts?,
         failed: failed?,
+        error: error?,
         pace,
         timeout: timeout.unwrap_or(Request::TIMEOUT),
         verify: verify.unwrap_or(true),

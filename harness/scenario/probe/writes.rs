@@ -7,7 +7,7 @@ use super::super::reference::{Field, NODE, PATTERN, kind, map, optional, require
 use super::super::tree::Node;
 use super::super::{NodeRef, Probe, Tally};
 use super::target::{TARGET, Target, target};
-use super::{TALLY, THROUGH, attempts, pattern, tally};
+use super::{TALLY, THROUGH, attempts, error, tally};
 
 /// See [`Probe::Writes`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -36,7 +36,7 @@ pub(super) const WRITES: Field = kind(
     "Writes at fixed times, counted by acknowledgement; what is acknowledged is remembered.",
     map(&[
         required("from", "The node that writes.", NODE),
-        required("to", "Through which apiserver.", TARGET),
+        required("to", "Through what: an apiserver, or what leads to one.", TARGET),
         required(
             "attempts",
             "Writes per observation, each begun at its time, whether or not those before have ended.",
@@ -54,16 +54,16 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let to = fields.required(reader, "to", target);
     let attempts = fields.required(reader, "attempts", attempts);
     let failed = tally(reader, &mut fields, "failed", attempts);
-    let error_node = fields.get("error");
-    let error = error_node.and_then(|node| pattern(reader, node));
+    let error = error(reader, &mut fields, failed);
     fields.end(reader);
-    let failed = failed?;
-    if let (Some(node), Tally::Count(0)) = (error_node, failed) {
-        let help = "leave `error` away, or expect failures: `failed: {count: 10}`";
-        return reader.wrong(node, "without failures there is no error", help);
-    }
     reader.writes = true;
-    Some(Probe::Writes(Writes { from: from?, to: to?, attempts: attempts?, failed, error }))
+    Some(Probe::Writes(Writes {
+        from: from?,
+        to: to?,
+        attempts: attempts?,
+        failed: failed?,
+        error: error?,
+    }))
 }
 
 pub(super) const WRITTEN: Field = kind(

@@ -1,6 +1,6 @@
 //! Fields by their path, `spec.steps.inject.fault.traffic`, or by a part of it.
 
-use super::super::read::nearest;
+use super::super::suggest::nearest;
 use super::{Field, SCENARIO, Shape};
 
 /// A field, and the paths of all places where just this one stands.

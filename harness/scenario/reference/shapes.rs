@@ -32,9 +32,9 @@ const FLAG: &str = "^[A-Za-z0-9_.][A-Za-z0-9_.-]*$";
 pub(in crate::scenario) const FLAGS: Shape =
     Shape::Named { of: &EMPTY, names: FLAG, count: (1, usize::MAX) };
 
-/// Flags with their values, or `null`.
+/// Flags with their values, several, or `null`.
 pub(in crate::scenario) const CHANGED_FLAGS: Shape = Shape::Named {
-    of: &Shape::Either(&[EMPTY, Shape::Nothing]),
+    of: &Shape::Either(&[EMPTY, some(&EMPTY), Shape::Nothing]),
     names: FLAG,
     count: (1, usize::MAX),
 };
