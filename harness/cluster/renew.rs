@@ -11,6 +11,9 @@
 //! (`UpdatePodStatus`) So its own count of probes is waited for.
 //!
 //! What clients of the case wrote is deleted.
+//!
+//! Also where nothing has to be renewed a node may still count as lost whose kubelet could not tell the
+//! API for a while that it is there: that is waited for.
 
 use std::time::Duration;
 
@@ -29,15 +32,23 @@ use super::{ClusterError, Node, Service};
 const LIMIT: Duration = Duration::from_mins(1);
 
 impl Access {
-    /// Starts every kubelet anew, waits until each has found every pod ready that is probed, and
-    /// deletes what was written.
+    /// Waits until all is ready that is when a cluster was just made. If it is `spent`, starts every
+    /// kubelet anew before, waits until each has found every pod ready that is probed, and deletes what
+    /// was written.
     ///
     /// # Errors
     /// If that is not so within a minute. The cluster is not as good as new then.
-    pub async fn renew(&self) -> Result<(), ClusterError> {
-        let renewed = try_join(self.start_kubelets_anew(), self.delete_writes());
+    pub async fn renew(&self, spent: bool) -> Result<(), ClusterError> {
+        let renewed = async {
+            if spent {
+                try_join(self.start_kubelets_anew(), self.delete_writes()).await?;
+            }
+            self.await_nodes().await?;
+            self.await_kube_proxy().await?;
+            self.await_coredns().await
+        };
         let late = |_| ClusterError::new(format!("it was not as good as new within {LIMIT:?}"));
-        tokio::time::timeout(LIMIT, renewed).await.map_err(late).flatten().map(drop)
+        tokio::time::timeout(LIMIT, renewed).await.map_err(late).flatten()
     }
 
     async fn delete_writes(&self) -> Result<(), ClusterError> {
@@ -54,10 +65,7 @@ impl Access {
         for run in [false, true] {
             try_join_all(nodes().map(|node| node.service(Service::Kubelet, run))).await?;
         }
-        try_join_all(nodes().map(|node| self.await_probes(&**node))).await?;
-        self.await_nodes().await?;
-        self.await_kube_proxy().await?;
-        self.await_coredns().await
+        try_join_all(nodes().map(|node| self.await_probes(&**node))).await.map(drop)
     }
 
     /// Waits until the kubelet of a node has found each of its pods ready that it probes.

@@ -90,15 +90,13 @@ impl Held {
         self.spent = true;
     }
 
-    /// Makes the cluster as good as new, if it is not.
+    /// Makes the cluster as good as new, if it is not, and waits until it is.
     ///
     /// # Errors
     /// If it can't be made so.
     pub async fn renew(&mut self) -> Result<(), ClusterError> {
-        if self.spent {
-            Access::new(Arc::clone(&self.cluster)).await?.renew().await?;
-            self.spent = false;
-        }
+        Access::new(Arc::clone(&self.cluster)).await?.renew(self.spent).await?;
+        self.spent = false;
         Ok(())
     }
 

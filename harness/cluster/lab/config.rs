@@ -31,7 +31,8 @@ pub(super) const DEPARTURES: [&str; 13] = [
     "kube-proxy: conntrack limits and timeouts 0 (left as they are)",
     "etcd members start together with a static initial-cluster instead of joining one by one",
     "masters are initialised by kubeadm init's phases each, with shared CAs; workers get their \
-     kubelet.conf from kubeadm's kubeconfig phase instead of a TLS bootstrap",
+     kubelet.conf from kubeadm's kubeconfig phase instead of a TLS bootstrap; each kubelet's first client \
+     certificate is laid where kubeadm's kubelet-finalize phase expects it",
     "pod CIDRs are fixed by node and routed statically, not allocated by the controller manager",
     "component images are packed from the binaries named above",
 ];

@@ -39,6 +39,20 @@ const MANIFESTS: &str = "/etc/kubernetes/manifests";
 /// Where those stay that need an apiserver, until there is one.
 const HELD: &str = "/etc/kubernetes/held";
 
+/// Lays a kubelet's client certificate where its kubeconfig names it in kubeadm's clusters. Had it only
+/// the one in the kubeconfig, the kubelet would ask for another at its start, and again with that one
+/// when the other has expired.
+/// <https://github.com/kubernetes/kubernetes/blob/v1.34.4/cmd/kubeadm/app/cmd/phases/init/kubeletfinalize.go>
+const FINALIZE_KUBELET: &str = r#"{
+  config=/etc/kubernetes/kubelet.conf
+  current=/var/lib/kubelet/pki/kubelet-client-current.pem
+  first=kubelet-client-$(date +%Y-%m-%d-%H-%M-%S).pem
+  mkdir -p /var/lib/kubelet/pki && ln -s $first $current && umask 077 &&
+    sed -n 's/^ *client-certificate-data: //p' $config | base64 -d >$current &&
+    sed -n 's/^ *client-key-data: //p' $config | base64 -d >>$current &&
+    sed -i -E "s,client-(certificate|key)-data: .*,client-\1: $current," $config
+}"#;
+
 /// The phases of `kubeadm init`, in the words of `--skip-phases`.
 struct Phases {
     /// All but those that need no running cluster.
@@ -425,7 +439,7 @@ fi
         "{phases} --config /run/kubeadm.yaml && {hold} && rm -rf /run/made && sed -i \
          -e s,/run/made/pki,/etc/kubernetes/pki, \
          -e '/^enforceNodeAllocatable:/{{N;s/.*/enforceNodeAllocatable: []/}}' \
-         /var/lib/kubelet/config.yaml"
+         /var/lib/kubelet/config.yaml && {FINALIZE_KUBELET}"
     );
     let command = Command::script(&script, [""; 0]).timeout(PATIENCE);
     checked(node, command).await?;

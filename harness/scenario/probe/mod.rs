@@ -458,7 +458,11 @@ fn share(reader: &mut Reader, node: &Node) -> Option<Tally> {
 
 /// Reads a regular expression.
 fn pattern(reader: &mut Reader, node: &Node) -> Option<String> {
-    let text = reader.line(node)?;
+    let text = reader.text(node)?;
+    if text.contains(char::is_control) {
+        let help = "put it in single quotes: `\\n` and `\\t` are its own there";
+        return reader.wrong(node, "a regular expression stands in one line", help);
+    }
     let Err(error) = regex::Regex::new(&text) else { return Some(text) };
     let said = error.to_string();
     let why = said.lines().last().unwrap_or_default().trim_start_matches("error: ");
