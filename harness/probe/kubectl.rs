@@ -45,9 +45,12 @@ impl Look for Kubectl {
                     Err(why) => return Ok(Observation::nothing(why)),
                 };
                 let limit = LIMIT.as_secs().to_string();
-                let arguments = [format!("https://{to}"), limit].into_iter();
+                let cluster = access.cluster();
+                let named =
+                    cluster.host_name(to.ip()).map(|name| format!("--tls-server-name={name}"));
+                let arguments = [format!("https://{to}"), limit].into_iter().chain(named);
                 let command = Command::script(RUN, arguments.chain(self.args.iter().cloned()))
-                    .stdin(access.cluster().admin_kubeconfig());
+                    .stdin(cluster.admin_kubeconfig());
                 wanted.observe(&**access.node(self.from)?, command).await
             };
             poll(every, sink, observe).await
