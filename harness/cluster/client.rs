@@ -13,6 +13,7 @@ use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper_util::client::legacy::Client as HyperClient;
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use kube::api::{GroupVersionKind, TypeMeta};
 use kube::client::{Body, ClientBuilder, ConfigExt};
 use kube::config::{AuthInfo, KubeConfigOptions, Kubeconfig};
 use kube::error::DiscoveryError;
@@ -108,6 +109,16 @@ impl fmt::Display for Answer {
             Self::Broken(why) => write!(f, "{why}"),
         }
     }
+}
+
+/// What the API calls a kind, by the `apiVersion` and the `kind` of a manifest.
+///
+/// # Errors
+/// If there can be no such `apiVersion`.
+pub fn gvk(api_version: &str, kind: &str) -> Result<GroupVersionKind, ClusterError> {
+    let types = TypeMeta { api_version: api_version.to_owned(), kind: kind.to_owned() };
+    GroupVersionKind::try_from(&types)
+        .map_err(|e| ClusterError::caused(format!("apiVersion {api_version}"), e))
 }
 
 /// A cluster with an administrator's credentials: what faults and probes work with.
@@ -475,7 +486,6 @@ fn told(error: &kube::Error) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use kube::api::GroupVersionKind;
     use kube::core::Status;
 
     use super::*;

@@ -4,13 +4,13 @@
 use std::time::Duration;
 
 use kube::Client;
-use kube::api::{Api, ApiResource, DynamicObject, GroupVersionKind, TypeMeta};
+use kube::api::{Api, ApiResource, DynamicObject};
 use kube::discovery::{self, Scope};
 use tokio::time::Instant;
 
 use super::{Observation, Sighting, Sink, read};
 use crate::cluster::ClusterError;
-use crate::cluster::client::Access;
+use crate::cluster::client::{Access, gvk};
 use crate::scenario::NodeRef;
 
 /// A kind that was found.
@@ -44,9 +44,7 @@ pub(super) async fn find(
     sink: Sink<'_>,
 ) -> Result<Kind, ClusterError> {
     let client = access.kube(through)?;
-    let types = TypeMeta { api_version: api_version.to_owned(), kind: kind.to_owned() };
-    let gvk = GroupVersionKind::try_from(&types)
-        .map_err(|e| ClusterError::caused(format!("apiVersion {api_version}"), e))?;
+    let gvk = gvk(api_version, kind)?;
     loop {
         let began = Instant::now();
         let why = match read(discovery::pinned_kind(&client, &gvk)).await {

@@ -47,13 +47,13 @@ pub(super) fn check(reader: &mut Reader, steps: &[Option<(Step, &Node)>], varian
         return;
     };
     let on = match bounds.iter().find(|later| *later > first) {
-        Some(later) if *first == [0; 3] => format!(", on versions before {}", said(*later)),
-        _ => format!(", on version {}", said(*first)),
+        Some(later) if *first == [0; 3] => format!("on versions before {}", said(*later)),
+        _ => format!("on version {}", said(*first)),
     };
     for finding in findings {
         let everywhere = all.iter().all(|(_, findings)| findings.contains(finding));
         let finding = finding.clone();
-        reader.report(if everywhere { finding } else { finding.only(&on) });
+        reader.report(if everywhere { finding } else { finding.and(&on) });
     }
 }
 

@@ -27,14 +27,13 @@ impl Finding {
     }
 
     /// Says under which circumstances it is wrong.
-    pub(super) fn when(mut self, circumstances: &str) -> Self {
-        self.message = one_line(&format!("{}, when {circumstances}", self.message));
-        self
+    pub(super) fn when(self, circumstances: &str) -> Self {
+        self.and(&format!("when {circumstances}"))
     }
 
-    /// Says where it is so.
-    pub(super) fn only(mut self, where_: &str) -> Self {
-        self.message = one_line(&format!("{}{where_}", self.message));
+    /// Says more of it.
+    pub(super) fn and(mut self, more: &str) -> Self {
+        self.message = one_line(&format!("{}, {more}", self.message));
         self
     }
 

@@ -12,10 +12,7 @@ mod scale;
 
 use std::time::Duration;
 
-use kube::api::{
-    Api, DeleteParams, DynamicObject, GroupVersionKind, Patch, PatchParams, PostParams,
-    Preconditions, TypeMeta,
-};
+use kube::api::{Api, DeleteParams, DynamicObject, Patch, PatchParams, PostParams, Preconditions};
 use kube::discovery::{self, Scope};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -23,7 +20,7 @@ use tokio::time::Instant;
 
 use super::process::until;
 use crate::cluster::ClusterError;
-use crate::cluster::client::{Access, words};
+use crate::cluster::client::{Access, gvk, words};
 use crate::scenario::{NodeRef, ObjectRef};
 
 /// How long one request may take.
@@ -71,7 +68,7 @@ impl Door {
         object: &ObjectRef,
     ) -> Result<Self, ClusterError> {
         let client = access.kube(master)?;
-        let gvk = gvk(object)?;
+        let gvk = gvk(&object.api_version, &object.kind)?;
         let what = format!("ask {master} for {} of {}", object.kind, object.api_version);
         let (resource, capabilities) = ask(&what, discovery::pinned_kind(&client, &gvk)).await?;
         let api = match capabilities.scope {
@@ -157,10 +154,10 @@ async fn learnt(access: &Access, object: &ObjectRef) -> Result<(), ClusterError>
     if !group.contains('.') || group.ends_with(".k8s.io") {
         return Ok(());
     }
-    let start = Instant::now();
+    let (start, gvk) = (Instant::now(), gvk(&object.api_version, &object.kind)?);
     for master in masters(access) {
+        let client = access.kube(master)?;
         while start.elapsed() < LEARNT {
-            let (client, gvk) = (access.kube(master)?, gvk(object)?);
             match tokio::time::timeout(ANSWER, discovery::pinned_kind(&client, &gvk)).await {
                 Ok(Err(kube::Error::Discovery(_))) => {}
                 Ok(Err(kube::Error::Api(status))) if status.code == 404 => {}
@@ -170,12 +167,6 @@ async fn learnt(access: &Access, object: &ObjectRef) -> Result<(), ClusterError>
         }
     }
     Ok(())
-}
-
-fn gvk(object: &ObjectRef) -> Result<GroupVersionKind, ClusterError> {
-    let types = TypeMeta { api_version: object.api_version.clone(), kind: object.kind.clone() };
-    GroupVersionKind::try_from(&types)
-        .map_err(|e| ClusterError::caused(format!("apiVersion {}", object.api_version), e))
 }
 
 fn masters(access: &Access) -> Vec<NodeRef> {

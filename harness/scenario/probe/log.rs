@@ -38,7 +38,7 @@ pub enum LogOf {
 const LOGS: [(&str, Read<LogOf>); 3] = [
     ("component", |reader, node| {
         if let Value::Text(text) = &node.value
-            && SERVICES.iter().any(|(service, _)| service == text)
+            && is_service(text)
         {
             let help = format!("write `{{service: {text}}}`");
             return reader.wrong(node, format!("{text} is not a static pod"), help);
@@ -55,6 +55,10 @@ const LOGS: [(&str, Read<LogOf>); 3] = [
 ];
 
 const SERVICES: [(&str, u8); 2] = [("kubelet", 0), ("containerd", 1)];
+
+fn is_service(name: &str) -> bool {
+    SERVICES.iter().any(|(service, _)| *service == name)
+}
 
 /// How it is written whose log it is.
 const OF: Shape = one_of(
@@ -97,8 +101,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`log`")?;
     let of = fields.required(reader, "of", |reader, node| match &node.value {
         Value::Text(text) => {
-            let is_service = SERVICES.iter().any(|(service, _)| service == text);
-            let of = if is_service { "service" } else { "component" };
+            let of = if is_service(text) { "service" } else { "component" };
             reader.wrong(node, "it is not said what this is", format!("write `{{{of}: {text}}}`"))
         }
         _ => reader.one_of(node, "a log", &LOGS),
