@@ -94,7 +94,7 @@ fn cell(cases: &[&Case], phase: Phase, name: &str) -> String {
         .collect();
     let met = outcomes.iter().filter(|outcome| matches!(outcome, Outcome::Met { .. })).count();
     let what = match Spread::of(times.into_iter()) {
-        spread @ Some(_) => words::spread(spread),
+        Some(spread) => spread.said(),
         None if met > 0 => "all the time".to_owned(),
         None if outcomes.is_empty() => return "-".to_owned(),
         None => return "not met".to_owned(),

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::case::Case;
+use super::words;
 use crate::event::{CaseInfo, Measured, Verdict};
 
 /// The cases of one variant on one kind of cluster.
@@ -19,6 +20,9 @@ pub(super) struct Repeated {
     pub(super) ttd: Option<Spread>,
     pub(super) ttr: Option<Spread>,
 }
+
+/// What [`Spread::said`] shows.
+pub(super) const SPREAD: &str = "TTD, TTR: median (least … most), in seconds";
 
 /// How measured times are spread.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,6 +43,16 @@ impl Spread {
             _ => times[middle],
         };
         Some(Self { median, least, most })
+    }
+
+    /// `0.42 s (0.40 … 0.51)`: the median, the least and the most, if they differ.
+    pub(super) fn said(self) -> String {
+        let median = words::seconds(self.median);
+        if self.least == self.most {
+            return median;
+        }
+        let (least, most) = (self.least.as_secs_f64(), self.most.as_secs_f64());
+        format!("{median} ({least:.2} … {most:.2})")
     }
 }
 

@@ -8,7 +8,7 @@ use owo_colors::{OwoColorize, Style};
 
 use super::account::{Account, Taker};
 use super::case::{Case, cases};
-use super::repeated::{Repeated, by_provider, repeated};
+use super::repeated::{Repeated, SPREAD, Spread, by_provider, repeated};
 use super::words;
 use crate::event::{ActionState, Event, Outcome, Verdict};
 
@@ -151,13 +151,18 @@ fn repetitions(cases: &[Case]) -> String {
     rows.extend(groups.into_iter().map(|group| {
         let cluster = words::cluster(&group.provider, &group.kubernetes);
         let passed = format!("{} of {}", group.passed, group.cases);
-        let (ttd, ttr) = (words::spread(group.ttd), words::spread(group.ttr));
+        let (ttd, ttr) = (spread(group.ttd), spread(group.ttr));
         [group.scenario, group.variant, cluster, passed, ttd, ttr]
     }));
     let mut out = "\nrepeated:\n".to_owned();
     write_rows(&mut out, &rows);
-    let _ = writeln!(out, "{}", words::SPREAD);
+    let _ = writeln!(out, "{SPREAD}");
     out
+}
+
+/// A spread in a table.
+fn spread(spread: Option<Spread>) -> String {
+    spread.map_or("-".to_owned(), Spread::said)
 }
 
 /// What several providers' clusters made of the same variants, if there are several.
@@ -175,8 +180,8 @@ fn side_by_side(cases: &[Case]) -> String {
         let agree = groups.iter().all(all) || !groups.iter().any(all);
         let passed = join(groups, |group| format!("{} of {}", group.passed, group.cases));
         let differ = if agree { "" } else { "they differ" };
-        let ttd = join(groups, |group| words::spread(group.ttd));
-        let ttr = join(groups, |group| words::spread(group.ttr));
+        let ttd = join(groups, |group| spread(group.ttd));
+        let ttr = join(groups, |group| spread(group.ttr));
         Some([scenario, variant, passed, ttd, ttr, differ.to_owned()])
     }));
     write_rows(&mut out, &rows);

@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use super::repeated::Spread;
 use crate::event::{ActionState, Measured, Outcome, Phase, Verdict};
 
 /// `3 cases`.
@@ -31,20 +30,6 @@ pub(super) fn measured(measured: Option<Measured>) -> String {
         format!("{} ±{uncertainty:.2} /{resolution:.2}", seconds(time))
     })
 }
-
-/// `0.42 s (0.40 … 0.51)`: the median, the least and the most, if they differ.
-pub(super) fn spread(spread: Option<Spread>) -> String {
-    spread.map_or("-".to_owned(), |Spread { median, least, most }| {
-        if least == most {
-            return seconds(median);
-        }
-        let (least, most) = (least.as_secs_f64(), most.as_secs_f64());
-        format!("{} ({least:.2} … {most:.2})", seconds(median))
-    })
-}
-
-/// What [`spread`] shows.
-pub(super) const SPREAD: &str = "TTD, TTR: median (least … most), in seconds";
 
 /// What [`measured`] shows.
 pub(super) const MEASURED: &str =

@@ -1,5 +1,6 @@
 //! The experiment: a pure state machine, and the driver that carries out its actions.
 
+mod draw;
 mod driver;
 mod explain;
 mod flags;
@@ -18,12 +19,13 @@ mod tracker;
 mod verdict;
 mod work;
 
+pub use draw::draw;
 pub use driver::{Ask, Case, Ended, Held, Keep, run_case};
 pub use explain::explain;
 pub use folder::{latest_folder, lock_folder, make_folder, mend_events, read_events, remove_logs};
 pub use journal::{Journal, outstanding};
 pub use machine::Machine;
-pub use nodes::{Chooser, draw};
+pub use nodes::Chooser;
 pub use plan::{Act, Block, Plan, PlanError, Planned, PlannedAction, Role, timing_words};
 pub use resume::Past;
 pub use session::{Chosen, Session, SessionError, numbers, skipped};

@@ -5,14 +5,13 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::Value;
-use sha2::{Digest, Sha256};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::time::{Instant, timeout};
 
+use super::draw::index;
 use super::plan::Plan;
 use crate::cluster::client::{Access, Answer, Vantage};
 use crate::cluster::{ClusterError, Node, leads_from};
-use crate::event::CaseInfo;
 use crate::scenario::{self, Leaders, Led, NamedNode, NodeRef, Nodes, Version};
 
 /// How long it may take until one member leads: an election takes seconds.
@@ -43,7 +42,7 @@ pub struct Chooser {
     pub version: Version,
     /// What is said of the names in this variant.
     pub named: Vec<NamedNode>,
-    /// Decides between several choices; see [`draw`].
+    /// Decides between several choices; see [`draw`](super::draw).
     pub draw: u64,
 }
 
@@ -71,24 +70,6 @@ impl Chooser {
             .map_err(|error| unplanned(Box::<dyn std::error::Error + Send + Sync>::from(error)))?;
         Ok((plan, nodes))
     }
-}
-
-/// A number for one case, the same whenever the case and the run's seed are the same.
-pub fn draw(info: &CaseInfo) -> u64 {
-    let CaseInfo { seed, scenario, variant, repetition, .. } = info;
-    let text = format!("{seed} {scenario} {variant} {repetition}");
-    hashed(&text)
-}
-
-/// A number from a text, the same from the same text.
-pub(super) fn hashed(text: &str) -> u64 {
-    let hash = Sha256::digest(text.as_bytes());
-    hash.iter().take(8).fold(0, |number, byte| number << 8 | u64::from(*byte))
-}
-
-fn index(draw: u64, count: usize) -> usize {
-    let count = u64::try_from(count).unwrap_or(u64::MAX).max(1);
-    usize::try_from(draw % count).unwrap_or(0)
 }
 
 /// The master that leads it, once exactly one does.
@@ -169,32 +150,6 @@ fn says_leader(metrics: &str) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn info(seed: u64, repetition: usize) -> CaseInfo {
-        CaseInfo {
-            scenario: "s".into(),
-            variant: "v".into(),
-            provider: "lab".into(),
-            kubernetes: "1.34.4".into(),
-            repetition,
-            scenario_sha256: String::new(),
-            kernel: String::new(),
-            seed,
-        }
-    }
-
-    #[test]
-    fn a_case_is_drawn_alike_with_the_same_seed_and_not_with_others() {
-        assert_eq!(draw(&info(1, 1)), draw(&info(1, 1)));
-        let drawn: std::collections::BTreeSet<u64> =
-            (0..20).flat_map(|seed| (1..6).map(move |n| draw(&info(seed, n)))).collect();
-        assert_eq!(drawn.len(), 100);
-        let mut counts = [0; 3];
-        for draw in drawn {
-            counts[index(draw, 3)] += 1;
-        }
-        assert!(counts.iter().all(|count| *count > 15), "{counts:?}");
-    }
 
     #[test]
     fn the_leader_says_so_in_its_metrics() {

@@ -4,7 +4,7 @@
 use std::ops::Range;
 use std::time::Duration;
 
-use super::nodes::hashed;
+use super::draw::fraction;
 use crate::event::{Phase, Wait};
 use crate::scenario::{
     self, Action, Expectation, Fault, Probe, Repeat, Scenario, Step, Timing, Version,
@@ -329,19 +329,13 @@ fn acts(action: &Action, number: usize, seed: u64) -> Vec<Act> {
     acts.push(Act::Inject(number));
     if let Some(Repeat { times, every, lasts, jitter }) = action.repeat {
         for again in 1..times {
-            let drawn = jitter.mul_f64(2.0 * fraction(seed, &action.name, again));
+            let drawn = jitter.mul_f64(2.0 * fraction(&format!("{seed} {} {again}", action.name)));
             acts.extend(lasts.map(Act::Wait));
             let wait = Act::Wait((every + drawn).saturating_sub(jitter));
             acts.extend([Act::Revert(number), wait, Act::Inject(number)]);
         }
     }
     acts
-}
-
-/// A number from 0 to 1, the same for the same seed.
-fn fraction(seed: u64, name: &str, again: u32) -> f64 {
-    let number = hashed(&format!("{seed} {name} {again}")) >> 32;
-    f64::from(u32::try_from(number).unwrap_or(u32::MAX)) / f64::from(u32::MAX)
 }
 
 /// What an expectation's time is spent on: what the file says, then its window.

@@ -3,8 +3,22 @@
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use super::session::Job;
 use crate::cluster::ClusterOptions;
+
+/// A case that was not begun yet.
+#[derive(Debug, Clone)]
+pub(super) struct Job {
+    /// Among the cases of the run.
+    pub(super) index: usize,
+    /// The scenario, among those that were chosen.
+    pub(super) chosen: usize,
+    /// Among the scenario's variants.
+    pub(super) variant: usize,
+    /// Counted from 1.
+    pub(super) repetition: usize,
+    /// The cluster that it needs.
+    pub(super) options: ClusterOptions,
+}
 
 /// The cases that nobody has begun yet.
 #[derive(Debug)]

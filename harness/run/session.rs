@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 use super::driver::Held;
 use super::folder::LOGS;
 use super::log::Log;
-use super::queue::Queue;
+use super::queue::{Job, Queue};
 use super::resume::Past;
 use super::{Ask, Case, Chooser, Omit, Plan, PlanError, draw, run_case};
 use crate::assets::{KubernetesVersion, Progress};
@@ -72,26 +72,11 @@ pub struct Session {
     pub folder: PathBuf,
     /// What the folder holds of an earlier run, which this one goes on with.
     pub past: Past,
-    /// For tests alone: what is left out of each case. Cases that change nothing share a cluster at
     /// Who is asked before each change of a cluster.
     pub ask: Option<Ask>,
+    /// For tests alone: what is left out of each case. Cases that change nothing share a cluster at
     /// the same time, one kind of cluster after another.
     pub omit: Omit,
-}
-
-/// A case that was not begun yet.
-#[derive(Debug, Clone)]
-pub(super) struct Job {
-    /// Among the cases of the run.
-    pub(super) index: usize,
-    /// The scenario, among those that were chosen.
-    pub(super) chosen: usize,
-    /// Among the scenario's variants.
-    pub(super) variant: usize,
-    /// Counted from 1.
-    pub(super) repetition: usize,
-    /// The cluster that it needs.
-    pub(super) options: ClusterOptions,
 }
 
 /// Where a case leaves the one that goes on with its cluster.
