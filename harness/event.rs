@@ -63,6 +63,12 @@ pub enum What {
         name: String,
         /// Its timing in words: `within 30s`.
         timing: String,
+        /// What is wanted, in words; of a share with the interval and the size of the sample.
+        #[serde(default)]
+        wanted: String,
+        /// The time from the end of one observation to the start of the next.
+        #[serde(default)]
+        every: Duration,
         /// What its time is spent on, as far as that is known beforehand.
         #[serde(default)]
         waits: Vec<Wait>,

@@ -57,7 +57,8 @@ impl Log {
 
     fn expect(&mut self, id: usize, phase: Phase, name: &str, timing: &str) {
         let (name, timing) = (name.into(), timing.into());
-        self.add(What::ExpectationAdded { id, phase, name, timing, waits: vec![] });
+        let (wanted, every, waits) = ("it".into(), Duration::from_millis(200), vec![]);
+        self.add(What::ExpectationAdded { id, phase, name, timing, wanted, every, waits });
     }
 
     fn act(&mut self, state: ActionState) {

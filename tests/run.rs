@@ -148,6 +148,10 @@ impl Node for Played {
         async { Ok((vec![], 0)) }.boxed()
     }
 
+    fn frozen(&self) -> bool {
+        false
+    }
+
     fn powered(&self) -> bool {
         true
     }

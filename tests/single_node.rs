@@ -349,6 +349,10 @@ impl Node for Container {
         no()
     }
 
+    fn frozen(&self) -> bool {
+        false
+    }
+
     fn powered(&self) -> bool {
         true
     }

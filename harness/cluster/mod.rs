@@ -197,8 +197,11 @@ pub trait Node: Send + Sync + fmt::Debug {
     fn kill(&self, service: Service, signal: Signal) -> BoxFuture<'_, Result<(), ClusterError>>;
 
     /// Stops every process of the machine where it is, or lets all of them go on. Idempotent.
-    /// While they stand still, [`Node::run`] may fail.
+    /// While they stand still, [`Node::run`] and [`Node::connect`] may fail, at their limits.
     fn freeze(&self, frozen: bool) -> BoxFuture<'_, Result<(), ClusterError>>;
+
+    /// Whether its processes stand still since [`Node::freeze`].
+    fn frozen(&self) -> bool;
 
     /// Whether the machine is on: not when its power was cut, nor when it died by itself.
     fn powered(&self) -> bool;

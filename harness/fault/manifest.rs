@@ -10,7 +10,7 @@ use crate::scenario::Component;
 
 /// Where the kubelet reads it: kubeadm's `staticPodPath`.
 pub(super) fn path(component: Component) -> String {
-    format!("/etc/kubernetes/manifests/{}.yaml", component.name())
+    component.manifest()
 }
 
 /// Its bytes, as text.

@@ -8,8 +8,10 @@ use crate::scenario::{Fault, NodeRef, ObjectRef};
 /// Whether the later fault changes again what the earlier one changed, so that the earlier one can't
 /// be proven while the later one is in place: the same file, the same flag, the same field.
 pub fn hides(later: &Fault, earlier: &Fault) -> bool {
-    if let (Some((path, on)), Some((earlier_path, earlier_on))) = (file(later), file(earlier)) {
-        return path == earlier_path && meet(on, earlier_on);
+    let is_file = |fault: &Fault| matches!(fault, Fault::File(_) | Fault::Certificate(_));
+    if is_file(later) && is_file(earlier) {
+        let files = later.files();
+        return earlier.files().iter().any(|file| files.contains(file));
     }
     if let (Some((object, change)), Some((earlier_object, earlier_change))) =
         (fields(later), fields(earlier))
@@ -28,14 +30,6 @@ pub fn hides(later: &Fault, earlier: &Fault) -> bool {
             fields(earlier).is_some_and(|(object, _)| *object == delete.object)
         }
         _ => false,
-    }
-}
-
-fn file(fault: &Fault) -> Option<(&str, &[NodeRef])> {
-    match fault {
-        Fault::File(change) => Some((&change.path, &change.on)),
-        Fault::Certificate(change) => Some((&change.path, &change.on)),
-        _ => None,
     }
 }
 
@@ -63,7 +57,8 @@ mod tests {
     use super::*;
     use crate::scenario::NodeRef::Master;
     use crate::scenario::{
-        Component, FileChange, Make, Patch, PatchStrategy, SettingsChange, Starts,
+        CertificateChange, Component, FileChange, KeyChange, Make, Patch, PatchStrategy,
+        SettingsChange, Starts,
     };
 
     #[test]
@@ -76,6 +71,10 @@ mod tests {
         assert!(hides(&file("/a", &[Master(2)]), &first));
         assert!(!hides(&file("/a", &[Master(3)]), &first));
         assert!(!hides(&file("/b", &[Master(2)]), &first));
+        let mut certificate = CertificateChange::none("/a.crt", vec![Master(1)]);
+        assert!(!hides(&file("/a.key", &[Master(1)]), &Fault::Certificate(certificate.clone())));
+        certificate.key = KeyChange::New;
+        assert!(hides(&file("/a.key", &[Master(1)]), &Fault::Certificate(certificate)));
     }
 
     #[test]

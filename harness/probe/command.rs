@@ -6,7 +6,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 
 use super::said::{self, LIMIT, Wanted};
-use super::{Look, Sink, poll};
+use super::{Look, Sink, poll_from};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command};
 use crate::scenario::CommandRun;
@@ -28,7 +28,7 @@ impl Look for CommandRun {
             let node = access.node(self.on)?;
             let limit = LIMIT.as_secs().to_string();
             let command = Command::new(["timeout", &limit, "sh", "-c", &self.run]);
-            poll(every, sink, || wanted.observe(&**node, command.clone())).await
+            poll_from(&**node, every, sink, || wanted.observe(&**node, command.clone())).await
         })
     }
 }

@@ -9,7 +9,7 @@ use std::time::Duration;
 use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
-use super::{Concerned, Look, Observation, Sink, poll, target};
+use super::{Concerned, Look, Observation, Sink, poll_from, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Vantage};
 use crate::scenario::{Connect, Tally};
@@ -40,7 +40,8 @@ impl Look for Connect {
     ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
         Box::pin(async move {
             let known = OnceCell::new();
-            poll(every, sink, || observe(self, access, &known)).await
+            let node = access.node(self.from)?;
+            poll_from(&**node, every, sink, || observe(self, access, &known)).await
         })
     }
 }

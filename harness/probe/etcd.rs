@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use regex::Regex;
 use serde_json::Value;
 
-use super::{Look, Observation, Sink, brief, pattern, poll};
+use super::{Look, Observation, Sink, brief, pattern, poll_from};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command};
 use crate::scenario::{EtcdSide, EtcdState};
@@ -54,10 +54,7 @@ impl Look for EtcdState {
                 EtcdSide::Alarm(_) => vec!["alarm", "list"],
             };
             let command = Command::script(ETCDCTL, args);
-            poll(every, sink, || async {
-                if !node.powered() {
-                    return Ok(Observation::nothing(format!("{} is off", self.on)));
-                }
+            poll_from(&**node, every, sink, || async {
                 let output = node.run(command.clone()).await?;
                 if output.code != 0 {
                     // Warnings of its client come first, the reason last.

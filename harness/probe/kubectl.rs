@@ -8,7 +8,7 @@ use futures::future::BoxFuture;
 use tokio::sync::OnceCell;
 
 use super::said::{self, LIMIT, Wanted};
-use super::{Look, Observation, Sink, poll, target};
+use super::{Look, Observation, Sink, poll_from, target};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command};
 use crate::scenario::Kubectl;
@@ -39,6 +39,7 @@ impl Look for Kubectl {
         Box::pin(async move {
             let known = OnceCell::new();
             let wanted = Wanted::of(&self.said)?;
+            let node = &**access.node(self.from)?;
             let observe = || async {
                 let to = match target::address(&self.to, access, &known).await? {
                     Ok(to) => to,
@@ -51,9 +52,9 @@ impl Look for Kubectl {
                 let arguments = [format!("https://{to}"), limit].into_iter().chain(named);
                 let command = Command::script(RUN, arguments.chain(self.args.iter().cloned()))
                     .stdin(cluster.admin_kubeconfig());
-                wanted.observe(&**access.node(self.from)?, command).await
+                wanted.observe(node, command).await
             };
-            poll(every, sink, observe).await
+            poll_from(node, every, sink, observe).await
         })
     }
 }

@@ -10,7 +10,7 @@ use futures::future::BoxFuture;
 use regex::Regex;
 use tokio::sync::Mutex;
 
-use super::{Look, Observation, Sink, brief, pattern, poll};
+use super::{Look, Observation, Sink, away, brief, pattern, poll};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command, Node, Service};
 use crate::scenario::{LogLine, LogOf};
@@ -43,8 +43,7 @@ impl Look for LogLine {
             let log = Mutex::new(Log::of(&self.of, node));
             let observe = || async {
                 let read = match log.lock().await.read(node).await {
-                    Err(error) if node.powered() => return Err(error),
-                    Err(_) => return Ok(Observation::nothing(format!("{} is off", self.on))),
+                    Err(error) => return away(node).map(Observation::nothing).ok_or(error),
                     Ok(Read::Lines(text)) => text,
                     Ok(Read::NoLog) => {
                         let saw = format!("{} has no log of {}", self.on, name(&self.of));

@@ -11,7 +11,7 @@ use http::Request;
 use http_body_util::Full;
 use tokio::time::Instant;
 
-use super::{Look, Observation, READ, Sink, brief, poll};
+use super::{Look, Observation, READ, Sink, away, brief, poll};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Answer, Vantage};
 use crate::scenario::{Metric, MetricOf, MetricSide, Program, Wanted};
@@ -87,13 +87,14 @@ async fn ask(metric: &Metric, access: &Access) -> Result<Answer, ClusterError> {
     let Some((from, at, speech)) = access.metrics_of(program, metric.on)? else {
         return Err(ClusterError::new(format!("{} serves no metrics", program.name())));
     };
-    if from != Vantage::Beside && !access.node(metric.on)?.powered() {
-        return Ok(Answer::Broken(format!("{} is off", metric.on)));
-    }
     let request = Request::get("/metrics")
         .body(Full::default())
         .map_err(|e| ClusterError::caused("ask for metrics", e))?;
-    access.ask(from, at, speech, request, READ).await
+    let answer = access.ask(from, at, speech, request, READ).await;
+    match away(&**access.node(metric.on)?) {
+        Some(why) if from != Vantage::Beside => Ok(Answer::Broken(why)),
+        _ => answer,
+    }
 }
 
 /// How much a number has grown. One that falls has begun anew at zero.

@@ -31,9 +31,9 @@ use futures::{Stream, StreamExt};
 use regex::Regex;
 use tokio::time::Instant;
 
-use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
-use crate::scenario::Probe;
+use crate::cluster::{ClusterError, Node};
+use crate::scenario::{ConditionSide, LeaseSide, MetricSide, Probe};
 
 /// What a probe saw, and whether it was what the probe wants.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -149,6 +149,19 @@ pub fn stands_alone(probe: &Probe) -> bool {
     matches!(probe, Probe::Health(_) | Probe::Connect(_) | Probe::Request(_))
 }
 
+/// Whether the probe tells what is new since its first look, so that this look alone says nothing of
+/// what happens all the time.
+pub fn counts(probe: &Probe) -> bool {
+    match probe {
+        Probe::Log(line) => !line.absent,
+        Probe::Event(event) => !event.absent,
+        Probe::Metric(metric) => matches!(metric.side, MetricSide::Increase),
+        Probe::Condition(condition) => matches!(condition.is, ConditionSide::Changes(_)),
+        Probe::Lease(lease) => matches!(lease.is, LeaseSide::Changes(_)),
+        _ => false,
+    }
+}
+
 /// Observes, at once and then again and again, until the future is dropped. `every` is the time
 /// from the end of one observation to the start of the next; what can be watched is, and is read
 /// again at `every` while no watch stands, and each second beside one that does.
@@ -180,6 +193,42 @@ where
         sink(Sighting { began, ended: Instant::now(), watched: false, observation });
         tokio::time::sleep(every).await;
     }
+}
+
+/// Why nothing can be seen from a node: it is off, or stands still.
+fn away(node: &dyn Node) -> Option<String> {
+    if !node.powered() {
+        Some(format!("{} is off", node.id()))
+    } else if node.frozen() {
+        Some(format!("{} stands still", node.id()))
+    } else {
+        None
+    }
+}
+
+/// Observes from a node by asking again and again; while it is off or stands still, nothing is seen.
+async fn poll_from<F, Fut>(
+    node: &dyn Node,
+    every: Duration,
+    sink: Sink<'_>,
+    observe: F,
+) -> Result<Infallible, ClusterError>
+where
+    F: Fn() -> Fut,
+    Fut: Future<Output = Result<Observation, ClusterError>>,
+{
+    let observe = &observe;
+    let looking = || async move {
+        if let Some(why) = away(node) {
+            return Ok(Observation::nothing(why));
+        }
+        let found = observe().await;
+        match away(node) {
+            Some(why) if found.is_err() => Ok(Observation::nothing(why)),
+            _ => found,
+        }
+    };
+    poll(every, sink, looking).await
 }
 
 /// Begins something so many times, at this pace, whether or not what was begun before has ended; what came

@@ -15,7 +15,7 @@ use regex::Regex;
 use serde_json::{Value, json};
 use tokio::sync::OnceCell;
 
-use super::{Concerned, Look, Observation, Sink, brief, paced, pattern, poll, target};
+use super::{Concerned, Look, Observation, Sink, away, brief, paced, pattern, poll_from, target};
 use crate::cluster::client::{Access, Answer, Identity, Speech, Vantage, words};
 use crate::cluster::holder::{self, Holder};
 use crate::cluster::{ClusterError, Command};
@@ -72,7 +72,8 @@ impl Look for Request {
                 body: self.body.as_deref().map(pattern).transpose()?,
                 error: self.error.as_deref().map(pattern).transpose()?,
             };
-            poll(every, sink, || observe(self, &wanted, access, &known)).await
+            let node = access.node(self.from)?;
+            poll_from(&**node, every, sink, || observe(self, &wanted, access, &known)).await
         })
     }
 }
@@ -171,8 +172,8 @@ async fn identity(
     access: &Access,
 ) -> Result<Result<(String, String), String>, ClusterError> {
     let node = access.node(*on)?;
-    if !node.powered() {
-        return Ok(Err(format!("{on} is off")));
+    if let Some(why) = away(&**node) {
+        return Ok(Err(why));
     }
     let read = async |path: &str| {
         let output = node.run(Command::new(["cat", "--", path])).await?;

@@ -15,7 +15,7 @@ use regex::Regex;
 use serde_json::json;
 use tokio::sync::OnceCell;
 
-use super::{Look, Observation, Sink, brief, paced, pattern, poll, target};
+use super::{Look, Observation, Sink, brief, paced, pattern, poll_from, target};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Answer, Speech, Vantage};
 use crate::cluster::ledger::NAMESPACE;
@@ -65,7 +65,7 @@ impl Look for Writes {
                 let answers = writer.write(to, self.attempts).await?;
                 Ok(judge(self.failed, error.as_ref(), &answers))
             };
-            poll(every, sink, observe).await
+            poll_from(&**access.node(self.from)?, every, sink, observe).await
         })
     }
 }

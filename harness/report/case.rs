@@ -67,6 +67,10 @@ pub struct ExpectationRecord {
     pub name: String,
     /// Its timing in words.
     pub timing: String,
+    /// What is wanted, in words.
+    pub wanted: String,
+    /// The time from the end of one observation to the start of the next.
+    pub every: Duration,
     /// What its time is spent on.
     pub waits: Vec<Wait>,
     /// Whether it held when last observed, and what was seen.
@@ -142,11 +146,20 @@ impl Case {
                 self.departures.clone_from(departures);
                 self.flags.clone_from(flags);
             }
-            What::ExpectationAdded { id, phase, name, timing, waits } => {
+            What::ExpectationAdded { id, phase, name, timing, wanted, every, waits } => {
                 let (phase, name, timing) = (*phase, name.clone(), timing.clone());
                 let (observed, outcome) = (None, None);
-                let waits = waits.clone();
-                let record = ExpectationRecord { phase, name, timing, waits, observed, outcome };
+                let (wanted, every, waits) = (wanted.clone(), *every, waits.clone());
+                let record = ExpectationRecord {
+                    phase,
+                    name,
+                    timing,
+                    wanted,
+                    every,
+                    waits,
+                    observed,
+                    outcome,
+                };
                 self.expectations.insert(*id, record);
             }
             What::Observed { id, holds, saw } => {

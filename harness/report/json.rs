@@ -122,8 +122,10 @@ struct ExpectationJson {
     outcome: &'static str,
     /// When it began to hold; null for a `throughout`.
     after: Option<MeasuredJson>,
-    /// Only of what failed.
-    wanted: Option<String>,
+    /// In words; of a share with the interval and the size of the sample.
+    wanted: String,
+    /// From the end of one observation to the start of the next.
+    period_seconds: f64,
     last_seen: Option<String>,
 }
 
@@ -245,11 +247,11 @@ impl From<Measured> for MeasuredJson {
 impl From<ExpectationRecord> for ExpectationJson {
     fn from(record: ExpectationRecord) -> Self {
         let observed = record.observed.map(|(_, saw)| saw);
-        let (outcome, after, wanted, last_seen) = match record.outcome {
-            Some(Outcome::Met { after, saw }) => ("met", after, None, Some(saw)),
-            Some(Outcome::Failed { wanted, saw }) => ("failed", None, Some(wanted), Some(saw)),
-            Some(Outcome::Dropped) => ("dropped", None, None, observed),
-            None => ("unfinished", None, None, observed),
+        let (outcome, after, last_seen) = match record.outcome {
+            Some(Outcome::Met { after, saw }) => ("met", after, Some(saw)),
+            Some(Outcome::Failed { saw, .. }) => ("failed", None, Some(saw)),
+            Some(Outcome::Dropped) => ("dropped", None, observed),
+            None => ("unfinished", None, observed),
         };
         Self {
             phase: words::phase(record.phase),
@@ -257,7 +259,8 @@ impl From<ExpectationRecord> for ExpectationJson {
             timing: record.timing,
             outcome,
             after: after.map(MeasuredJson::from),
-            wanted,
+            wanted: record.wanted,
+            period_seconds: record.every.as_secs_f64(),
             last_seen,
         }
     }

@@ -74,6 +74,8 @@ pub struct Held {
     logs: Option<String>,
     /// From its start on, so that no death goes unnoticed between two cases.
     deaths: broadcast::Receiver<DiedUnasked>,
+    /// Whether a case ran on it.
+    used: bool,
     /// Whether a case has left something behind that outlives its reverts.
     spent: bool,
 }
@@ -82,7 +84,7 @@ impl Held {
     /// A cluster that was just made.
     pub fn new(cluster: Arc<dyn Cluster>, logs: Option<String>) -> Self {
         let deaths = cluster.deaths();
-        Self { cluster, logs, deaths, spent: false }
+        Self { cluster, logs, deaths, used: false, spent: false }
     }
 
     /// A case has left something behind.
@@ -330,42 +332,21 @@ where
             if let Some(spent) = spent {
                 end(spent.cluster).await?;
             }
-            let held = match held {
-                Some(held) => as_new(held, &progress).await?,
-                None => None,
-            };
-            let reused = held.is_some();
-            let held = match held {
-                Some(held) => held,
-                None => fresh.await?,
-            };
-            let settled = async {
-                let access = Access::new(Arc::clone(&held.cluster)).await?;
-                let (plan, nodes) = match chooser {
-                    Some(chooser) => chooser.choose(&access).await?,
-                    None => (plan, Nodes::new()),
-                };
-                let flags = flags::flags(&access).await?;
-                Ok((access, omit.left_of(plan), nodes, flags))
-            };
-            match settled.await {
-                Ok((access, plan, nodes, flags)) => {
-                    let stands = Stands {
-                        took: start.elapsed(),
-                        provenance: held.cluster.provenance(),
-                        departures: held.cluster.departures(),
-                        flags,
-                        reused,
-                        logs: held.logs.clone(),
-                        nodes,
-                        plan,
-                    };
-                    Ok(Box::new((held, access, stands)))
+            if let Some(held) = held
+                && let Some(held) = as_new(held, &progress).await?
+            {
+                match settle(&held, chooser.as_deref(), &plan, omit).await {
+                    Ok(settled) => return Ok(stands(held, settled, start, true)),
+                    Err(error) => replace(held, &error, &progress).await?,
                 }
-                Err(error) => {
-                    end(held.cluster).await?;
-                    Err(error)
-                }
+            }
+            let held = fresh.await?;
+            match settle(&held, chooser.as_deref(), &plan, omit).await {
+                Ok(settled) => Ok(stands(held, settled, start, false)),
+                Err(error) => Err(match end(held.cluster).await {
+                    Ok(()) => error,
+                    Err(also) => ClusterError::caused(words(&error), also),
+                }),
             }
         };
         let making = async move { Message::Cluster(making.await) };
@@ -373,10 +354,11 @@ where
     }
 
     fn provisioned(&mut self, made: Result<Made, ClusterError>) -> Input {
-        let (held, access, stands) = match made {
+        let (mut held, access, stands) = match made {
             Ok(made) => *made,
             Err(error) => return Input::ClusterFailed(words(&error)),
         };
+        held.used = true;
         self.cluster = Some(held);
         self.work = Some(Work {
             plan: Arc::new(stands.plan.clone()),
@@ -442,29 +424,74 @@ where
     }
 }
 
+/// The way to work with a cluster, what is done on it, the nodes that the scenario's names stand for, and
+/// what each program was started with.
+type Settled = (Access, Plan, Nodes, Vec<(String, Vec<String>)>);
+
+/// What a cluster that stands needs before the case begins.
+async fn settle(
+    held: &Held,
+    chooser: Option<&Chooser>,
+    plan: &Plan,
+    omit: Omit,
+) -> Result<Settled, ClusterError> {
+    let access = Access::new(Arc::clone(&held.cluster)).await?;
+    let (plan, nodes) = match chooser {
+        Some(chooser) => chooser.choose(&access).await?,
+        None => (plan.clone(), Nodes::new()),
+    };
+    let flags = flags::flags(&access).await?;
+    Ok((access, omit.left_of(plan), nodes, flags))
+}
+
+fn stands(held: Held, settled: Settled, start: Instant, reused: bool) -> Made {
+    let (access, plan, nodes, flags) = settled;
+    let stands = Stands {
+        took: start.elapsed(),
+        provenance: held.cluster.provenance(),
+        departures: held.cluster.departures(),
+        flags,
+        reused,
+        logs: held.logs.clone(),
+        nodes,
+        plan,
+    };
+    Box::new((held, access, stands))
+}
+
 /// The cluster that another case has left, as good as new; nothing if it can't be made so: it was
 /// ended then.
 async fn as_new(
     mut held: Held,
     progress: &mpsc::UnboundedSender<String>,
 ) -> Result<Option<Held>, ClusterError> {
-    if !held.spent {
+    if !held.used {
         return Ok(Some(held));
     }
-    // Whoever listened may be gone.
-    let say = |text: String| drop(progress.send(text));
+    let spent = held.spent;
     match held.renew().await {
         Ok(()) => {
-            say("the kubelets were started anew, and have forgotten what they backed off from"
-                .into());
+            if spent {
+                let text =
+                    "the kubelets were started anew, and have forgotten what they backed off from";
+                // Whoever listened may be gone.
+                let _ = progress.send(text.to_owned());
+            }
             Ok(Some(held))
         }
-        Err(error) => {
-            say(format!("another cluster is made: {}", words(&error)));
-            end(held.cluster).await?;
-            Ok(None)
-        }
+        Err(error) => replace(held, &error, progress).await.map(|()| None),
     }
+}
+
+/// Ends a cluster that can't be used again, and says why.
+async fn replace(
+    held: Held,
+    error: &ClusterError,
+    progress: &mpsc::UnboundedSender<String>,
+) -> Result<(), ClusterError> {
+    // Whoever listened may be gone.
+    let _ = progress.send(format!("another cluster is made: {}", words(error)));
+    end(held.cluster).await
 }
 
 /// Tells the loop. If it has ended, nobody waits for it.

@@ -1,5 +1,5 @@
-//! The undo journal: what must be taken back lies on disk, synced, before anything is changed, so
-//! that a run that was killed can be mended by another process.
+//! The undo journal: what must be taken back lies on disk, synced, before anything is changed. What a
+//! killed run leaves goes with its cluster; the journal says what that was.
 //!
 //! One JSON object a line: `{"undo":[0,…]}` when something will be changed, `{"done":0}` when it was
 //! taken back and that was verified.
@@ -56,7 +56,11 @@ impl Journal {
     fn write<T: Serialize>(&mut self, line: &Line<T>) -> io::Result<()> {
         let mut text = serde_json::to_vec(line)?;
         text.push(b'\n');
-        self.file.write_all(&text)?;
+        let end = self.file.metadata()?.len();
+        if let Err(error) = self.file.write_all(&text) {
+            self.file.set_len(end)?; // What follows must not stand on a torn line.
+            return Err(error);
+        }
         self.file.sync_data()
     }
 }

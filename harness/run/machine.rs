@@ -27,10 +27,10 @@ enum State {
     Steady {
         since: Duration,
     },
-    /// Before a block's changes: each of these must be observed once, and not hold.
+    /// Before a block's changes: each of these must be observed so often, and never hold.
     Checking {
         since: Duration,
-        left: BTreeSet<usize>,
+        left: BTreeMap<usize, u8>,
     },
     /// The block's changes are carried out; the index of the one under way.
     Acting(usize),
@@ -87,6 +87,10 @@ pub struct Machine {
     /// When the block's latest change was issued.
     latest: Option<Duration>,
     phase: Option<Phase>,
+    /// What held before the block's first change was issued although it must not, and what was seen.
+    early: BTreeMap<usize, String>,
+    /// What somebody has left away by hand.
+    left_away: Vec<String>,
     /// Whether a fault was issued.
     tampered: bool,
     ending: Ending,
@@ -117,6 +121,8 @@ impl Machine {
             proven: BTreeMap::new(),
             latest: None,
             phase: None,
+            early: BTreeMap::new(),
+            left_away: vec![],
             tampered: false,
             ending: Ending::Not,
             reused: false,
@@ -219,6 +225,7 @@ impl Machine {
         self.issued.clear();
         self.proven.clear();
         self.latest = None;
+        self.early.clear();
         let Some(entered) = self.plan.blocks.get(block) else { return self.undo(now) };
         let observers = entered.stages.iter().cloned().flatten();
         let observers = observers.filter(|id| !self.plan.expectations[*id].late);
@@ -229,15 +236,28 @@ impl Machine {
         for id in observers.chain(not_yet.clone()).collect::<Vec<_>>() {
             self.observe(id);
         }
-        self.state = State::Checking { since: now, left: not_yet.into_iter().collect() };
+        let looks = |id: usize| (id, if self.plan.expectations[id].counts { 2 } else { 1 });
+        self.state = State::Checking { since: now, left: not_yet.into_iter().map(looks).collect() };
     }
 
+    /// Before the block's first change is issued: what must not hold yet, and was seen.
     fn check(&mut self, id: usize, seen: &Seen) {
-        let State::Checking { since, left } = &mut self.state else { return };
-        if seen.began < *since || !left.remove(&id) || !seen.holds {
-            return;
+        match &mut self.state {
+            State::Checking { since, left } if seen.began >= *since => {
+                if let Some(looks) = left.get_mut(&id) {
+                    *looks -= 1;
+                    if *looks == 0 {
+                        left.remove(&id);
+                    }
+                }
+            }
+            State::Acting(_) | State::Waiting { .. } if self.issued.is_empty() => {}
+            _ => return,
         }
-        self.already_holds(id, &seen.saw);
+        // That it held counts, also if it does not any more.
+        if seen.holds && !self.plan.blocks[self.block].acts.is_empty() {
+            self.early.entry(id).or_insert_with(|| seen.saw.clone());
+        }
     }
 
     fn already_holds(&mut self, id: usize, saw: &str) {
@@ -254,15 +274,13 @@ impl Machine {
         self.findings.invalid.push(reason);
     }
 
-    /// Whether what must not hold before the block's first change did not when it was seen last.
+    /// Whether what must not hold before the block's first change never did since it was looked at.
     fn still_not_yet(&mut self) -> bool {
-        if self.plan.blocks[self.block].acts.is_empty() {
-            return true;
-        }
-        let not_yet = self.plan.not_yet(self.block).into_iter();
-        let early: Vec<usize> = not_yet.filter(|id| self.trackers[*id].holds()).collect();
-        for id in &early {
-            self.already_holds(*id, &self.trackers[*id].saw_latest());
+        let not_yet = self.plan.not_yet(self.block);
+        let mut early = std::mem::take(&mut self.early);
+        early.retain(|id, _| not_yet.contains(id));
+        for (id, saw) in &early {
+            self.already_holds(*id, saw);
         }
         early.is_empty()
     }
@@ -270,16 +288,12 @@ impl Machine {
     fn leave_check(&mut self, now: Duration) {
         let State::Checking { since, left } = &self.state else { return };
         let (since, left) = (*since, left.clone());
-        if !self.findings.invalid.is_empty() {
+        if !self.still_not_yet() {
             self.undo(now);
         } else if left.is_empty() {
-            if self.still_not_yet() {
-                self.act(now, 0);
-            } else {
-                self.undo(now);
-            }
+            self.act(now, 0);
         } else if now >= since + CHECK {
-            for id in left {
+            for id in left.into_keys() {
                 let name = &self.plan.expectations[id].name;
                 let reason = format!("\"{name}\" could not be observed before its cause");
                 self.findings.invalid.push(reason);
@@ -492,8 +506,8 @@ impl Machine {
     fn introduce(&mut self) {
         for (id, planned) in self.plan.expectations.iter().enumerate() {
             let (name, timing) = (planned.name.clone(), timing_words(planned.timing));
-            let (phase, waits) = (planned.phase, planned.waits.clone());
-            let added = What::ExpectationAdded { id, phase, name, timing, waits };
+            let Planned { phase, wanted, every, waits, .. } = planned.clone();
+            let added = What::ExpectationAdded { id, phase, name, timing, wanted, every, waits };
             self.out.push_back(Action::Emit(added));
         }
     }
@@ -516,6 +530,8 @@ fn trackers(plan: &Plan) -> Vec<Tracker> {
 }
 
 mod changes;
+#[cfg(test)]
+mod checks;
 mod ending;
 #[cfg(test)]
 mod properties;

@@ -43,6 +43,8 @@ pub struct Planned {
     pub from: Option<usize>,
     /// Whether nothing is lost if it is first observed when its window opens.
     pub late: bool,
+    /// Whether its probe counts from its first look on, which never holds.
+    pub counts: bool,
     /// What is wanted, in words.
     pub wanted: String,
     /// What its time is spent on.
@@ -205,6 +207,7 @@ impl Plan {
             from: None,
             late: matches!(expectation.timing, Timing::Throughout { .. })
                 && probe::stands_alone(&expectation.probe),
+            counts: probe::counts(&expectation.probe),
             wanted: probe::wanted(&expectation.probe),
             waits: waits(expectation),
         }));

@@ -5,8 +5,8 @@ use std::time::Duration;
 use crate::event::{Measured, Outcome};
 use crate::scenario::Timing;
 
-/// An expectation that holds but is not confirmed (nobody observes any more) is given up this long
-/// after it should have been.
+/// An observation that is waited for (nobody observes any more, or one does not end) is given up this
+/// long after it should have been there.
 const CONFIRM: Duration = Duration::from_mins(1);
 
 /// One observation as the machine takes it; times since the run began.
@@ -63,6 +63,8 @@ pub struct Tracker {
     last_ended: Option<Duration>,
     /// What was seen last, also after its end.
     latest: Option<(bool, String)>,
+    /// What the longest observation so far took.
+    longest: Duration,
 }
 
 impl Tracker {
@@ -70,7 +72,8 @@ impl Tracker {
     pub fn new(timing: Timing, wanted: String) -> Self {
         let state = State::Unarmed;
         let (previous, last, last_ended, latest) = (None, None, None, None);
-        Self { timing, wanted, state, previous, last, last_ended, latest }
+        let longest = Duration::ZERO;
+        Self { timing, wanted, state, previous, last, last_ended, latest, longest }
     }
 
     /// Whether time runs in a window that opens with the step rather than with the cause.
@@ -170,6 +173,7 @@ impl Tracker {
         // Time that has passed meanwhile counts first: what comes after the end is too late.
         self.pass(seen.ended.saturating_sub(Duration::from_nanos(1)));
         let previous = self.previous.replace(seen.began);
+        self.longest = self.longest.max(seen.ended.saturating_sub(seen.began));
         let now = Some((seen.holds, seen.saw.clone()));
         let changed = self.latest != now;
         self.latest.clone_from(&now);
@@ -196,12 +200,22 @@ impl Tracker {
                     self.state = State::Met(Some(held));
                 }
             }
-            (State::Throughout { opens, closes, seen: count }, _)
-                if seen.began >= *opens && seen.ended <= *closes =>
-            {
-                *count += 1;
-                if !seen.holds {
+            (State::Throughout { opens, closes, seen: count }, _) => {
+                // What began in the window and does not hold speaks of it, whenever it ended.
+                let speaks = seen.began >= *opens
+                    && seen.began <= *closes
+                    && (seen.ended <= *closes || !seen.holds);
+                *count += usize::from(speaks);
+                if speaks && !seen.holds {
                     self.state = State::Failed(seen.saw.clone());
+                } else if seen.ended > *closes {
+                    self.state = match *count {
+                        0 => State::Failed(format!(
+                            "no observation began and ended in the window; last: {}",
+                            self.saw()
+                        )),
+                        _ => State::Met(None),
+                    };
                 }
             }
             _ => {}
@@ -221,11 +235,11 @@ impl Tracker {
                 self.saw(),
                 now.saturating_sub(held.at)
             )),
-            State::Throughout { seen: 0, .. } => State::Failed(format!(
-                "no observation began and ended in the window; last: {}",
-                self.saw()
+            State::Throughout { closes, .. } => State::Failed(format!(
+                "{}, and no observation ended within {:?} after the window",
+                self.saw(),
+                now.saturating_sub(*closes)
             )),
-            State::Throughout { .. } => State::Met(None),
             _ => State::Failed(self.saw_before(end)),
         };
     }
@@ -248,7 +262,8 @@ impl Tracker {
             (State::Within { from, .. }, Timing::Within { deadline, .. }) => {
                 Some(*from + deadline + Duration::from_nanos(1))
             }
-            (State::Throughout { closes, .. }, _) => Some(*closes + Duration::from_nanos(1)),
+            // One that is under way when the window closes must come to its end.
+            (State::Throughout { closes, .. }, _) => Some(*closes + self.longest + CONFIRM),
             _ => None,
         }
     }
@@ -337,17 +352,35 @@ mod tests {
 
     #[test]
     fn throughout_needs_an_observation_and_holds_at_each() {
-        for (all, now, over, failed) in [
-            (&[(true, 107), (true, 109)][..], 116, true, false),
-            (&[(true, 107)], 115, false, false),
-            (&[(true, 107), (false, 109)], 109, true, true),
-            (&[(false, 105), (true, 107)], 116, true, false), // Before the window.
-            (&[(false, 116), (true, 117)], 117, true, true),  // None was inside.
-            (&[], 116, true, true),
+        for (all, over, failed) in [
+            (&[(true, 107), (true, 109), (true, 117)][..], true, false),
+            (&[(true, 107)], false, false),
+            (&[(true, 107), (false, 109)], true, true),
+            (&[(false, 105), (true, 107), (true, 117)], true, false), // Before the window.
+            (&[(false, 118)], true, true),                            // None was inside.
+            (&[], false, false),
         ] {
-            let tracker = after(throughout(5, 10), all, now);
+            let tracker = after(throughout(5, 10), all, 118);
             assert_eq!((tracker.is_over(), tracker.has_failed()), (over, failed), "{all:?}");
         }
+    }
+
+    #[test]
+    fn what_is_under_way_when_the_window_closes_is_waited_for() {
+        let open = || after(throughout(5, 10), &[(true, 107)], 116);
+        let last = |began, holds| Seen { began: secs(began), ..seen(holds, 130) };
+        for (began, holds, failed) in [(108, false, true), (108, true, false), (116, false, false)]
+        {
+            let mut tracker = open();
+            assert!(!tracker.is_over());
+            tracker.see(&last(began, holds));
+            assert_eq!((tracker.is_over(), tracker.has_failed()), (true, failed), "{began}");
+        }
+        let mut tracker = open();
+        tracker.pass(secs(115 + 60));
+        assert!(!tracker.is_over(), "the longest so far took a second");
+        tracker.pass(secs(115 + 60 + 1));
+        assert!(tracker.has_failed(), "it does not end");
     }
 
     #[test]

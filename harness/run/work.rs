@@ -67,7 +67,9 @@ impl Work {
                 issued();
                 return self.proof(action, None).await;
             }
-            let undo = fault::undo(&action.fault, &self.access).await?;
+            let looking = fault::undo(&action.fault, &self.access);
+            let undo =
+                bounded(fault::limit(&action.fault), "the look at what is there", looking).await?;
             if self.omits(action) {
                 issued();
             } else {

@@ -2,11 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::overlap::both_put_back;
 use super::problem::Finding;
 use super::read::Reader;
 use super::suggest::nearest;
 use super::tree::{Node, Value};
-use super::{Action, Expectation, Step, Version};
+use super::{Action, Expectation, Fault, Step, Timing, Version};
 
 /// The steps so far, by variant, as they are carried out on one version of Kubernetes.
 struct History {
@@ -74,6 +75,8 @@ fn bounds(step: &Step) -> Vec<Version> {
 struct Past {
     /// Actions, and whether they were reverted.
     actions: BTreeMap<String, bool>,
+    /// What is in place, the last injected last.
+    in_place: Vec<(String, Fault)>,
     injected: bool,
     detected: bool,
     /// Something was reverted or remedied.
@@ -104,6 +107,7 @@ impl History {
             Step::Revert(revert) => {
                 let variants: Vec<_> =
                     all.iter().filter(|variant| revert.covers(variant, version)).collect();
+                self.in_order(reader, &variants, &revert.actions, node);
                 for name in &revert.actions {
                     self.revert(reader, &variants, name, node);
                 }
@@ -152,12 +156,50 @@ impl History {
             if past.actions.insert(name.clone(), false).is_some() {
                 taken.push(variant);
             }
+            past.in_place.push((name.clone(), action.fault.clone()));
         }
         if !taken.is_empty() {
             let message =
                 format!("an earlier action is called `{name}`, too{}", Self::of(&taken, all.len()));
             let help = format!("give it another name, or limit one of them with {}", self.only());
             reader.report(Finding::new(field(node, "name").span, message).help(help));
+        }
+    }
+
+    /// Whoever puts back what it found must not do so while a later one is in place that found the change:
+    /// that would bring it back.
+    fn in_order(
+        &mut self,
+        reader: &mut Reader,
+        variants: &[&String],
+        names: &[String],
+        node: &Node,
+    ) {
+        let all = reader.variants.as_ref().map_or(0, Vec::len);
+        let mut found: BTreeMap<(String, String, String), Vec<&String>> = BTreeMap::new();
+        for variant in variants {
+            let in_place = &mut self.past(variant).in_place;
+            let reverted = |(name, _): &(String, Fault)| names.contains(name);
+            for (index, (name, fault)) in in_place.iter().enumerate() {
+                let stays = in_place[index + 1..].iter().filter(|later| !reverted(later));
+                for (later, other) in stays.filter(|_| names.contains(name)) {
+                    if let Some(what) = both_put_back(fault, other) {
+                        let key = (name.clone(), later.clone(), what);
+                        found.entry(key).or_default().push(variant);
+                    }
+                }
+            }
+            in_place.retain(|action| !reverted(action));
+        }
+        for ((name, later, what), variants) in found {
+            let message = format!(
+                "`{later}` is still in place, and was injected after `{name}`: both put {what} back as they \
+                 found it{}",
+                Self::of(&variants, all)
+            );
+            let help = format!("revert `{later}` before, or both in one step: the last goes first");
+            let at = item(field(node, "actions"), &name).span;
+            reader.report(Finding::new(at, message).help(help));
         }
     }
 
@@ -196,6 +238,8 @@ impl History {
     /// What times are said to count from must have been changed just before.
     fn counts_from(&mut self, reader: &mut Reader, expectations: &[Expectation], node: &Node) {
         let Some(all) = reader.variants.clone() else { return };
+        let ended: Vec<String> =
+            all.iter().filter(|variant| self.past(variant).row_ended).cloned().collect();
         for ((variants, node), expectation) in
             located(&all, self.version, expectations, node).zip(expectations)
         {
@@ -203,6 +247,15 @@ impl History {
                 self.past(variant).row_ended = true;
             }
             let Some(from) = &expectation.from else { continue };
+            let late: Vec<&String> =
+                variants.iter().filter(|variant| ended.contains(variant)).copied().collect();
+            if matches!(expectation.timing, Timing::Throughout { .. }) && !late.is_empty() {
+                let of = Self::of(&late, all.len());
+                let message = format!("a window of a later step opens with its step{of}");
+                let help = "leave `from` away, or put it into the first step after the change";
+                reader.report(Finding::new(field(node, "from").span, message).help(help));
+                continue;
+            }
             let without = |variant: &&&String| !self.past(variant).row.contains(from);
             let without: Vec<&String> = variants.iter().filter(without).copied().collect();
             if without.is_empty() || self.incomplete {

@@ -13,6 +13,7 @@ mod expression;
 mod fault;
 mod history;
 mod nodes;
+mod overlap;
 mod probe;
 mod problem;
 mod read;

@@ -123,6 +123,11 @@ impl Component {
             Self::Etcd => "etcd",
         }
     }
+
+    /// The file with its static pod on a master.
+    pub fn manifest(self) -> String {
+        format!("/etc/kubernetes/manifests/{}.yaml", self.name())
+    }
 }
 
 /// A node by role and index, counted from 1: written `{master: 3}` or `{worker: 1}`.

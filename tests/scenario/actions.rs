@@ -1,6 +1,8 @@
 //! What an author is told about steps that don't fit together.
 
-use super::each;
+use outage::scenario::load;
+
+use super::{broken, each, said};
 
 #[test]
 fn actions() {
@@ -49,5 +51,42 @@ fn what_times_count_from() {
         &[("      within: 10s", "      within: 10s\n      from: stoped")],
         &[("      within: 10s", "      within: 10s\n      from: [stopped]")],
         &[("    within: 60s", "    within: 60s\n    from: stopped")],
+        &[(
+            "  - revert:",
+            "  - detect:\n    - name: window\n      from: stopped\n      throughout: 10s\n      probe:\n        health: {apiserver: {master: 1}, path: /readyz, is: ok}\n  - revert:",
+        )],
     ]));
+}
+
+#[test]
+fn what_must_be_taken_back_in_order() {
+    let stop = "        stop: {component: kube-apiserver, on: {master: 3}, signal: SIGKILL}";
+    let revert = "  - revert:\n      actions: [stopped]";
+    let [order, both] = [
+        &*format!("{revert}\n  - revert:\n      actions: [later]"),
+        "  - revert: {actions: [stopped, later]}",
+    ];
+    let with = |first: &str, later: &str, reverts: &str| {
+        let inject = "  - inject:\n      name: later\n      fault:\n";
+        broken(&[(stop, &format!("{first}\n{inject}        {later}")), (revert, reverts)])
+    };
+    let flag = |on| {
+        format!(
+            "settings: {{component: kube-apiserver, on: {{master: {on}}}, flags: {{v: \"4\"}}}}"
+        )
+    };
+    let map = |data: &str| {
+        let identity = "apiVersion: v1, kind: ConfigMap, metadata: {name: a}";
+        format!("        apply: {{manifest: {{{identity}, data: {{{data}}}}}}}")
+    };
+    insta::assert_snapshot!(
+        said(with(stop, &flag(3), order)) + &said(with(&map("a: b"), map("a: c").trim(), order))
+    );
+    for good in [
+        with(stop, &flag(3), both),
+        with(stop, &flag(2), order),
+        with(&map("a: b"), map("b: c").trim(), order),
+    ] {
+        load("good.yaml", good.as_bytes()).unwrap_or_else(|error| panic!("{}", error.plain()));
+    }
 }

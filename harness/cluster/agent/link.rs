@@ -19,6 +19,9 @@ use super::sys;
 use super::wire::{NodeSpec, Reply, Request, send};
 use crate::cluster::{ClusterError, Command, Output};
 
+/// How long a first process may take to make a socket, however short an attempt to connect may be.
+const SOCKET: Duration = Duration::from_secs(10);
+
 /// A connection to a first process. Closing it ends everything behind it.
 #[derive(Debug)]
 pub(in crate::cluster) struct Link {
@@ -156,7 +159,7 @@ impl Link {
         let _ = shutdown(self.socket.as_raw_fd(), Shutdown::Both);
     }
 
-    /// Runs a command to its end; dropping the future kills it.
+    /// Runs a command to its end, or to its time limit; dropping the future kills it.
     pub async fn run(&self, command: Command) -> Result<Output, ClusterError> {
         self.run_reading(command, None).await
     }
@@ -182,8 +185,9 @@ impl Link {
             stdout_tx.into_blocking_fd().map_err(fail)?,
             stderr_tx.into_blocking_fd().map_err(fail)?,
         ];
-        let program = self.spawn(command.argv, Vec::new(), streams).await?;
-        let mut guard = KillOnDrop { link: self, id: Some(program.id) };
+        // Also a request that nobody has answered yet may be carried out.
+        let id = self.next_id();
+        let mut guard = KillOnDrop { link: self, id: Some(id) };
         let (mut stdout, mut stderr) = (Vec::new(), Vec::new());
         let feed = async {
             let mut stdin = stdin_tx;
@@ -194,6 +198,7 @@ impl Link {
             drop(stdin);
         };
         let whole = async {
+            let program = self.spawn_as(id, command.argv, streams).await?;
             // Programs that it left behind may hold the streams open: its exit is what counts.
             let collect = async {
                 tokio::join!(
@@ -202,17 +207,16 @@ impl Link {
                     stderr_rx.read_to_end(&mut stderr)
                 )
             };
-            tokio::select! {
+            Ok(tokio::select! {
                 _ = collect => program.wait().await,
                 code = program.wait() => code,
-            }
+            })
         };
-        let code = tokio::time::timeout(command.timeout, whole).await.map_err(|_| {
-            ClusterError::new(format!(
-                "{shown} on {} did not end within {:?}",
-                self.name, command.timeout
-            ))
-        })?;
+        let late = |_| {
+            let (name, limit) = (&self.name, command.timeout);
+            ClusterError::new(format!("{shown} on {name} did not end within {limit:?}"))
+        };
+        let code = tokio::time::timeout(command.timeout, whole).await.map_err(late).flatten()?;
         guard.id = None;
         drain(&stdout_rx, &mut stdout);
         drain(&stderr_rx, &mut stderr);
@@ -223,13 +227,24 @@ impl Link {
     pub async fn spawn(
         &self,
         argv: Vec<String>,
-        env: Vec<(String, String)>,
         streams: [OwnedFd; 3],
     ) -> Result<Program, ClusterError> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        self.spawn_as(self.next_id(), argv, streams).await
+    }
+
+    async fn spawn_as(
+        &self,
+        id: u64,
+        argv: Vec<String>,
+        streams: [OwnedFd; 3],
+    ) -> Result<Program, ClusterError> {
         let what = format!("start {}", argv.first().map_or("", String::as_str));
         let [stdin, stdout, stderr] = &streams;
-        self.start(id, &what, &Request::Spawn { id, argv, env }, &[stdin, stdout, stderr]).await
+        self.start(id, &what, &Request::Spawn { id, argv }, &[stdin, stdout, stderr]).await
+    }
+
+    fn next_id(&self) -> u64 {
+        self.next.fetch_add(1, Ordering::Relaxed)
     }
 
     /// Boots a node whose first process serves `control`.
@@ -238,7 +253,7 @@ impl Link {
         node: NodeSpec,
         control: OwnedFd,
     ) -> Result<Program, ClusterError> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
+        let id = self.next_id();
         let what = format!("boot {}", node.name);
         self.start(id, &what, &Request::PowerOn { id, node }, &[&control]).await
     }
@@ -254,11 +269,14 @@ impl Link {
         to: SocketAddr,
         timeout: Duration,
     ) -> Result<std::io::Result<TcpStream>, ClusterError> {
-        let id = self.next.fetch_add(1, Ordering::Relaxed);
-        let fd = self
-            .ask(id, &Request::Socket { id }, &[])
-            .await?
-            .map_err(|why| ClusterError::new(format!("make a socket on {}: {why}", self.name)))?;
+        let id = self.next_id();
+        let (name, limit) = (&self.name, timeout.max(SOCKET));
+        let late = |_| ClusterError::new(format!("{name} did not make a socket within {limit:?}"));
+        let fd = tokio::time::timeout(limit, self.ask(id, &Request::Socket { id }, &[]))
+            .await
+            .map_err(late)
+            .flatten()?
+            .map_err(|why| ClusterError::new(format!("make a socket on {name}: {why}")))?;
         let Some(fd) = fd else {
             return Err(ClusterError::new(format!("{} sent no socket", self.name)));
         };

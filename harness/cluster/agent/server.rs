@@ -145,7 +145,7 @@ impl<B: Boot> Server<B> {
 
     fn serve(&mut self, request: Request, descriptors: Vec<OwnedFd>) -> nix::Result<()> {
         let (id, result) = match request {
-            Request::Spawn { id, argv, env } => (id, spawn(&argv, &env, descriptors)),
+            Request::Spawn { id, argv } => (id, spawn(&argv, descriptors)),
             Request::PowerOn { id, node } => {
                 (id, self.boot.power_on(&node, descriptors, &mut self.control))
             }
@@ -182,11 +182,7 @@ impl<B: Boot> Server<B> {
 
 /// Starts a program in a process group of its own; the exit is collected by the serving loop.
 #[allow(clippy::zombie_processes)]
-fn spawn(
-    argv: &[String],
-    env: &[(String, String)],
-    descriptors: Vec<OwnedFd>,
-) -> Result<i32, SetupError> {
+fn spawn(argv: &[String], descriptors: Vec<OwnedFd>) -> Result<i32, SetupError> {
     let [stdin, stdout, stderr] = <[OwnedFd; 3]>::try_from(descriptors)
         .map_err(|_| SetupError("a program needs three standard streams".into()))?;
     let (program, args) =
@@ -196,7 +192,6 @@ fn spawn(
         .env_clear()
         .env("PATH", PATH)
         .env("HOME", "/root")
-        .envs(env.iter().map(|(name, value)| (name, value)))
         .current_dir(Path::new("/"))
         .stdin(Stdio::from(stdin))
         .stdout(Stdio::from(stdout))

@@ -14,7 +14,7 @@ use serde::{Deserialize, Serialize};
 pub(in crate::cluster) enum Request {
     /// Starts a program with the three descriptors sent along as its standard streams, in a
     /// process group of its own. Answered by `Started` or `Failed`, and later by `Exited`.
-    Spawn { id: u64, argv: Vec<String>, env: Vec<(String, String)> },
+    Spawn { id: u64, argv: Vec<String> },
     /// Sends a signal to the process group of an earlier `Spawn`. Not answered.
     Signal { id: u64, signal: i32 },
     /// Makes a TCP socket that belongs to this network namespace. Answered by `Socket`.

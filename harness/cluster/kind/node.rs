@@ -51,6 +51,7 @@ pub(super) struct KindNode {
     link: RwLock<Option<Arc<Link>>>,
     /// Whether the power is on, as far as anybody here changed it.
     on: Arc<AtomicBool>,
+    frozen: AtomicBool,
     /// Held while the power changes.
     switching: Mutex<()>,
     deaths: broadcast::Sender<DiedUnasked>,
@@ -84,6 +85,7 @@ impl KindNode {
             logs: common.logs.join(&name),
             link: RwLock::default(),
             on: Arc::default(),
+            frozen: AtomicBool::new(false),
             switching: Mutex::default(),
             deaths: common.deaths.clone(),
             ending: Arc::clone(&common.ending),
@@ -99,6 +101,7 @@ impl KindNode {
 
     /// Starts the agent in the running container, and follows the logs of the node's services.
     async fn boot(&self) -> Result<(), ClusterError> {
+        self.frozen.store(false, Ordering::SeqCst);
         let socket = format!("{}.sock", self.name);
         let path = self.shared.join(&socket);
         let listener = listen_at(&path).map_err(|error| {
@@ -130,7 +133,7 @@ impl KindNode {
             --since="$(systemctl show --property=UserspaceTimestamp --value --timestamp=unix)""#;
         let argv = Command::script(script, [unit(service)]).argv;
         let streams = log_streams(&self.log_of(service))?;
-        link.spawn(argv, Vec::new(), streams).await.map(drop)
+        link.spawn(argv, streams).await.map(drop)
     }
 
     fn log_of(&self, service: Service) -> PathBuf {
@@ -213,10 +216,12 @@ impl KindNode {
 
     async fn set_frozen(&self, frozen: bool) -> Result<(), ClusterError> {
         let is = engine(&["inspect", "--format", "{{.State.Paused}}", &self.container]).await?;
-        if is == frozen.to_string() {
-            return Ok(());
+        self.frozen.store(true, Ordering::SeqCst);
+        if is != frozen.to_string() {
+            engine(&[if frozen { "pause" } else { "unpause" }, &self.container]).await?;
         }
-        engine(&[if frozen { "pause" } else { "unpause" }, &self.container]).await.map(drop)
+        self.frozen.store(frozen, Ordering::SeqCst);
+        Ok(())
     }
 }
 
@@ -302,6 +307,10 @@ impl Node for KindNode {
 
     fn freeze(&self, frozen: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.set_frozen(frozen).boxed()
+    }
+
+    fn frozen(&self) -> bool {
+        self.frozen.load(Ordering::SeqCst)
     }
 
     fn powered(&self) -> bool {

@@ -50,6 +50,7 @@ struct Running {
     init: Program,
     /// Set when the power is cut.
     asked: AtomicBool,
+    frozen: AtomicBool,
     services: Mutex<Vec<(Service, Arc<Supervised>)>>,
 }
 
@@ -96,6 +97,7 @@ impl LabNode {
             link,
             init,
             asked: AtomicBool::new(false),
+            frozen: AtomicBool::new(false),
             services: Mutex::default(),
         });
         self.watch(Arc::clone(&running));
@@ -246,7 +248,7 @@ impl Running {
         };
         let log = log_of(&self.logs, service);
         let streams = log_streams(&log)?;
-        let program = self.link.spawn(argv, Vec::new(), streams).await?;
+        let program = self.link.spawn(argv, streams).await?;
         let supervised = Arc::new(Supervised { program, asked: AtomicBool::new(false) });
         let (machine, watched) = (Arc::clone(self), Arc::clone(&supervised));
         tokio::spawn(async move {
@@ -383,8 +385,11 @@ impl Node for LabNode {
             // first: kill(2). Nothing can fork past it.
             let script = r#"kill -s "$1" -- -1"#;
             let signal = if frozen { "STOP" } else { "CONT" };
-            let output = self.on().await?.link.run(Command::script(script, [signal])).await?;
+            let machine = self.on().await?;
+            machine.frozen.store(true, Ordering::SeqCst);
+            let output = machine.link.run(Command::script(script, [signal])).await?;
             if output.code == 0 {
+                machine.frozen.store(frozen, Ordering::SeqCst);
                 return Ok(());
             }
             let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
@@ -392,6 +397,12 @@ impl Node for LabNode {
             Err(ClusterError::new(context))
         }
         .boxed()
+    }
+
+    fn frozen(&self) -> bool {
+        let machine = self.machine_on.try_read();
+        let frozen = |machine: &Arc<Running>| machine.frozen.load(Ordering::SeqCst);
+        machine.is_ok_and(|machine| machine.as_ref().is_some_and(frozen))
     }
 
     fn powered(&self) -> bool {

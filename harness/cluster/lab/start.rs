@@ -340,7 +340,7 @@ done
             .map_err(|error| ClusterError::caused(format!("make {}", logs.display()), error))?;
         let log = logs.join("haproxy.log");
         let argv = ["haproxy", "-W", "-db", "-f", "/run/haproxy.cfg"].map(str::to_owned);
-        let program = Arc::new(link.spawn(argv.into(), Vec::new(), log_streams(&log)?).await?);
+        let program = Arc::new(link.spawn(argv.into(), log_streams(&log)?).await?);
         let (watched, shown) = (Arc::clone(&program), log.clone());
         let (deaths, ending) = (self.deaths.clone(), Arc::clone(&self.ending));
         let lab = link.closed();

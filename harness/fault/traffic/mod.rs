@@ -47,14 +47,17 @@ struct Before {
 const FROM_POD: &str = r#"
 for space in /var/run/netns/*; do
     nsenter --net="$space" ip -o address show | grep -qF " $1/" || continue
-    exec nsenter --net="$space" timeout 2 bash -c 'exec 3<>"/dev/tcp/$0/$1"' "$2" "$3"
+    exec nsenter --net="$space" timeout 2 bash -c "$4" "$2" "$3"
 done
 echo "no network namespace has $1" >&2
 exit 99
 "#;
 
-/// A datagram to $1, port $2.
-const DATAGRAM: &str = r#"exec bash -c 'echo >"/dev/udp/$0/$1"' "$1" "$2""#;
+/// A connection to $0, port $1, for bash.
+const CONNECTION: &str = r#"exec 3<>"/dev/tcp/$0/$1""#;
+
+/// A datagram to $0, port $1, for bash.
+const DATAGRAM: &str = r#"echo >"/dev/udp/$0/$1""#;
 
 impl Traffic {
     /// So that several of them can be in place at once.
@@ -140,9 +143,13 @@ impl Traffic {
         let at = SocketAddr::new(target.address, target.look);
         let said = sender(source, *from);
         if self.protocol == Some(Protocol::Udp) {
-            let arguments = [at.ip().to_string(), at.port().to_string()];
+            let (ip, port) = (at.ip().to_string(), at.port().to_string());
+            let send = match from {
+                Some(pod) => Command::script(FROM_POD, [&pod.to_string(), &ip, &port, DATAGRAM]),
+                None => Command::new(["bash", "-c", DATAGRAM, &ip, &port]),
+            };
             // What became of it, the counter tells.
-            access.node(source.on)?.run(Command::script(DATAGRAM, arguments)).await?;
+            access.node(source.on)?.run(send).await?;
             return Ok(Ok(vec![]));
         }
         let reply = connect(source, *from, at, access).await?;
@@ -218,7 +225,8 @@ async fn connect(
             Err(error) => Reply::of_connect(&error),
         });
     };
-    let arguments = [pod.to_string(), at.ip().to_string(), at.port().to_string()];
+    let (ip, port) = (at.ip().to_string(), at.port().to_string());
+    let arguments = [&pod.to_string(), &ip, &port, CONNECTION];
     let output = access.node(source.on)?.run(Command::script(FROM_POD, arguments)).await?;
     let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
     match output.code {

@@ -28,6 +28,10 @@ impl Machine {
                 self.in_place.insert(action, InPlace::default());
                 self.out.push_back(Action::Inject(action));
             }
+            // Its injection was left away by hand.
+            Act::Revert(action) if !self.in_place.contains_key(&action) => {
+                self.next_act(now, index);
+            }
             Act::Revert(action) => {
                 // Between two injections of the same it goes on.
                 if !self.plan.blocks[self.block].injects_after(index, action) {

@@ -39,7 +39,9 @@ impl Machine {
             tracker.give_up();
         }
         self.tell(0..self.trackers.len());
-        if self.findings.is_clean() || self.ending == Ending::Interrupted {
+        let clean = self.findings.is_clean();
+        self.findings.invalid.append(&mut self.left_away);
+        if clean || self.ending == Ending::Interrupted {
             return self.begin_undo(now);
         }
         self.state = State::Collecting;

@@ -139,6 +139,7 @@ impl Sim {
         sim.see(1, true);
         sim.see(2, true);
         sim.later(10);
+        sim.see(2, true);
         sim.tell(Input::Proven(0, vec![]));
         sim
     }

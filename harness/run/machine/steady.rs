@@ -29,7 +29,10 @@ impl Machine {
             self.emit(What::NodesChosen { nodes: nodes.into_iter().map(named).collect() });
         }
         self.reused = reused;
-        self.plan = plan;
+        if self.plan != plan {
+            self.plan = plan;
+            self.introduce();
+        }
         self.trackers = trackers(&self.plan);
         self.set_up(now, 0);
     }

@@ -49,7 +49,7 @@ impl Machine {
             (Reply::GoOn, Asked::Block(block)) => self.begin_block(now, block),
             (Reply::Skip, Asked::Block(block)) => {
                 let reason = format!("left away by hand: {}", words(&self.plan, block).trim());
-                self.findings.invalid.push(reason.replace("\n  ", "; "));
+                self.left_away.push(reason.replace("\n  ", "; "));
                 self.enter_block(now, block + 1);
             }
             (Reply::Revert, Asked::Block(_)) => {
@@ -118,6 +118,7 @@ mod tests {
         sim.see(1, true);
         sim.see(2, true);
         sim.later(10);
+        sim.see(2, true);
         sim.tell(Input::Proven(0, vec![]));
         assert_eq!(asked(&sim).len(), 2);
         assert!(sim.reverts().is_empty());
@@ -135,6 +136,17 @@ mod tests {
         sim.tell(Input::Replied(Reply::Skip));
         assert!(asked(&sim)[1].contains("revert a"), "{:?}", asked(&sim));
         sim.tell(Input::Replied(Reply::Skip));
+        assert_ends(&mut sim, Verdict::Invalid, "left away by hand: inject a");
+    }
+
+    #[test]
+    fn what_was_left_away_has_nothing_to_be_taken_back() {
+        let mut sim = stepping();
+        sim.tell(Input::Replied(Reply::Skip));
+        go_on(&mut sim);
+        sim.see(3, false);
+        assert!(sim.reverts().is_empty());
+        sim.see(3, true);
         assert_ends(&mut sim, Verdict::Invalid, "left away by hand: inject a");
     }
 

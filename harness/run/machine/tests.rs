@@ -9,11 +9,13 @@
 //!    `a_proof_lost_before_the_revert…`; e2e `without_the_injection_is_inconclusive`. Reverts:
 //!    `a_revert_that_is_not_verified_is_dirty…`, `the_scripts_hold_a_process_down…` (stop).
 //! 3. Undo before do: `the_inverse_is_on_disk_before_a_node_is_changed…` (tests/run.rs), the journal's
-//!    own; `what_is_in_place_is_reverted_in_reverse_order…`, `an_interrupt_takes_back…` (tests/run.rs).
+//!    own; `what_is_in_place_is_reverted_in_reverse_order…`, `an_interrupt_takes_back…` (tests/run.rs);
+//!    `what_must_be_taken_back_in_order` (tests/scenario).
 //! 4. One clock: `deadlines_count_from_the_issue…`, `times_count_from_the_last…`,
 //!    `a_case_passes_with_everything…` (uncertainty, resolution), `the_resolution_is…` (tracker).
 //! 5. Nothing for nothing: `a_detection_that_already_holds…`, `a_recovery_that_already_holds…`,
-//!    `the_check_reaches…`, `a_detection_that_comes_true…` (2),
+//!    `the_check_reaches…`, `a_detection_that_comes_true…` (2), `a_detection_that_came_true_for…`,
+//!    `what_counts_from_its_first_look…` (all in checks), `what_is_under_way…` (tracker),
 //!    `the_steady_state_holds_only_when_all…`, `no_pass_for_nothing`;
 //!    `without_its_fault_each_detection_fails…` and e2e `…_with_only_the_proof`; a share's bounds (tally).
 //! 6. Each apiserver by itself: e2e `stopped-apiserver`, in which one refuses, the balancer does not.
@@ -24,7 +26,6 @@
 use super::sim::*;
 use super::*;
 use crate::event::Outcome;
-use crate::run::tracker::Seen;
 use crate::scenario::{
     Action as Change, Expectation, Fault, FileChange, Make, NodeRef, Scenario, Step,
 };
@@ -67,69 +68,6 @@ fn a_steady_state_that_never_held_is_invalid_and_nothing_is_injected() {
 }
 
 #[test]
-fn a_detection_that_already_holds_before_the_fault_is_invalid() {
-    let mut sim = Sim::steady(simple());
-    sim.see(2, true); // `throughout`: exempt.
-    assert!(!sim.wants(&Action::Inject(0)), "not before each `within` was observed");
-    sim.see(1, true);
-    assert!(!sim.wants(&Action::Inject(0)));
-    assert_ends(&mut sim, Verdict::Invalid, "\"seen\" already holds before a");
-}
-
-#[test]
-fn a_detection_that_comes_true_before_the_fault_is_issued_is_invalid() {
-    let mut sim = Sim::steady(simple());
-    sim.see(1, false);
-    assert!(sim.wants(&Action::Inject(0)));
-    sim.see(1, true);
-    sim.tell(Input::Issued(0));
-    sim.tell(Input::Proven(0, vec![]));
-    assert_ends(&mut sim, Verdict::Invalid, "\"seen\" already holds before a");
-    assert_eq!(sim.reverts(), [0]);
-}
-
-#[test]
-fn a_detection_that_comes_true_while_others_are_checked_is_invalid() {
-    let detect = Step::Detect(vec![within("seen"), within("slow")]);
-    let mut sim =
-        Sim::steady(plan(vec![within("steady")], vec![Step::Inject(change("a")), detect]));
-    sim.see(1, false);
-    sim.see(1, true);
-    sim.see(2, false);
-    assert!(!sim.wants(&Action::Inject(0)));
-    assert_ends(&mut sim, Verdict::Invalid, "\"seen\" already holds before a");
-}
-
-#[test]
-fn an_observation_from_before_the_check_does_not_count_for_it() {
-    let mut sim = Sim::steady(simple());
-    let now = sim.now;
-    let began = now.saturating_sub(secs(1));
-    let old = Seen { holds: false, saw: String::new(), began, ended: now, watched: false };
-    sim.tell(Input::Seen(1, old));
-    assert!(!sim.wants(&Action::Inject(0)));
-    sim.see(1, false);
-    assert!(sim.wants(&Action::Inject(0)));
-}
-
-#[test]
-fn a_detection_that_can_not_be_observed_before_the_fault_is_invalid() {
-    let mut sim = Sim::steady(simple());
-    sim.later(120);
-    assert!(!sim.wants(&Action::Inject(0)));
-    assert_ends(&mut sim, Verdict::Invalid, "\"seen\" could not be observed");
-}
-
-#[test]
-fn a_recovery_that_already_holds_before_the_revert_is_invalid() {
-    let mut sim = Sim::detected();
-    sim.see(3, true);
-    assert_eq!(sim.reverts(), [0; 0], "not before the objects concerned are written down");
-    assert_ends(&mut sim, Verdict::Invalid, "\"back\" already holds before the revert of a");
-    assert_eq!(sim.reverts(), [0]);
-}
-
-#[test]
 fn a_fault_that_is_not_proven_is_inconclusive_and_reverted() {
     let mut sim = Sim::steady(simple());
     sim.see(1, false);
@@ -155,6 +93,7 @@ fn a_proof_lost_before_the_revert_is_inconclusive() {
     sim.see(1, true);
     sim.see(2, true);
     sim.later(10);
+    sim.see(2, true);
     sim.tell(Input::Unproven(0, "it runs again".into()));
     assert_ends(&mut sim, Verdict::Inconclusive, "a was lost: it runs again");
 }
@@ -168,6 +107,7 @@ fn a_detection_that_fails_is_told_from_a_lost_fault() {
         let mut sim = Sim::detecting(simple());
         sim.see(2, true);
         sim.later(20);
+        sim.see(2, true);
         sim.tell(proven);
         assert_ends(&mut sim, verdict, reason);
     }
@@ -179,6 +119,7 @@ fn a_failure_keeps_what_was_wanted_and_last_seen_and_its_step_goes_on_to_its_end
     sim.see(1, false);
     sim.see(2, true);
     sim.later(20);
+    sim.see(2, true);
     let Some(Outcome::Failed { wanted, saw }) = sim.outcome(1) else { panic!("not failed") };
     assert_eq!(
         (wanted.as_str(), saw.as_str()),
@@ -201,6 +142,7 @@ fn a_throughout_that_breaks_or_is_never_observed_fails() {
             sim.see(2, false);
         }
         sim.later(20);
+        sim.see(2, true);
         sim.tell(Input::Proven(0, vec![]));
         assert_ends(&mut sim, Verdict::Fail, "\"stays\" after 2s, throughout 5s");
     }
@@ -217,6 +159,7 @@ fn what_is_wanted_in_a_window_alone_is_not_observed_before_it_opens() {
     assert!(sim.wants(&Action::Observe(2)));
     sim.see(2, true);
     sim.later(20);
+    sim.see(2, true);
     sim.tell(Input::Proven(0, vec![]));
     assert!(matches!(sim.outcome(2), Some(Outcome::Met { .. })));
 }
@@ -306,6 +249,7 @@ fn what_is_started_again_may_die_of_a_fault_but_not_before_it() {
     sim.see(1, true);
     sim.see(2, true);
     sim.later(10);
+    sim.see(2, true);
     sim.tell(Input::Proven(0, vec![]));
     sim.see(3, false);
     sim.tell(Input::Reverted(0));
@@ -430,6 +374,7 @@ fn a_later_steps_window_opens_with_the_step_and_its_deadline_counts_from_the_iss
     sim.later(2);
     sim.see(2, true);
     sim.later(5);
+    sim.see(2, true);
     sim.tell(Input::Proven(0, vec![]));
     assert_eq!(sim.finish(), (Verdict::Pass, vec![]));
     assert_eq!(sim.case_ended().unwrap().2.unwrap().time, secs(10), "the latest of them");
@@ -531,6 +476,7 @@ fn the_teardown_tells_whether_the_cluster_may_be_used_again() {
 
     let mut sim = Sim::detecting(simple());
     sim.later(20);
+    sim.see(2, true);
     sim.tell(Input::Proven(0, vec![]));
     sim.finish();
     assert_eq!(sim.torn_down(), Some(Verdict::Fail));
