@@ -96,8 +96,19 @@ impl Command {
 
     /// A shell script on one line, for messages.
     pub fn in_words(script: &str) -> String {
-        let lines: Vec<_> = script.lines().map(str::trim).collect();
-        lines.join("; ").trim_end_matches("; ").to_owned()
+        let mut out = String::new();
+        for line in script.lines().map(str::trim).filter(|line| !line.is_empty()) {
+            let goes_on = ["do", "then", "else", "|", "&&", "||", "{", "("];
+            let open = out.split(' ').next_back().is_some_and(|word| goes_on.contains(&word));
+            if let Some(before) = out.strip_suffix('\\') {
+                out.truncate(before.trim_end().len());
+                out.push(' ');
+            } else if !out.is_empty() {
+                out.push_str(if open { " " } else { "; " });
+            }
+            out.push_str(line);
+        }
+        out
     }
 
     /// The same with this standard input.

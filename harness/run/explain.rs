@@ -3,9 +3,12 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 
-use super::plan::{Act, Plan, PlanError, Role, timing_words};
+use super::plan::{Act, Plan, PlanError, Planned, Role, timing_words};
+use crate::cluster::Command;
 use crate::event::Phase;
-use crate::scenario::{Leaders, Only, Scenario, Timing, Version, choices, named_in, node_words};
+use crate::scenario::{
+    Fault, Leaders, Only, Scenario, Timing, Version, choices, named_in, node_words,
+};
 
 /// Tells the given variants as they would be carried out on this version of Kubernetes.
 ///
@@ -84,7 +87,7 @@ fn steps(out: &mut String, plan: &Plan) {
         step(out, &format!("Set up {}: {}", planned.name, planned.does));
     }
     step(out, "The steady state holds, all of it at one moment, or the case is INVALID:");
-    expectations(out, plan, plan.steady.clone());
+    expectations(out, plan, plan.steady.clone(), |_| String::new());
     let mut in_place = BTreeSet::new();
     for (index, block) in plan.blocks.iter().enumerate() {
         let not_yet = plan.not_yet(index);
@@ -111,12 +114,31 @@ fn steps(out: &mut String, plan: &Plan) {
                 }
             };
             let planned = &plan.actions[action];
-            step(out, &format!("{verb} `{}`: {}", planned.name, planned.does));
+            let does = match (&planned.fault, act) {
+                (Fault::Command(command), Act::Revert(_)) => {
+                    format!(": run {}", Command::in_words(&command.revert))
+                }
+                (_, Act::Revert(_)) => String::new(),
+                _ => format!(": {}", planned.does),
+            };
+            step(out, &format!("{verb} `{}`{does}", planned.name));
         }
-        for stage in &block.stages {
+        for (index, stage) in block.stages.iter().enumerate() {
             let phase = stage.clone().next().map(|id| plan.expectations[id].phase);
             step(out, if phase == Some(Phase::Detect) { "Detect:" } else { "Recover:" });
-            expectations(out, plan, stage.clone());
+            let name = |action: usize| &*plan.actions[action].name;
+            expectations(out, plan, stage.clone(), |planned| {
+                let from = planned.from.and_then(|from| block.acts.get(from));
+                match from {
+                    Some(Act::Inject(action) | Act::Revert(action)) => {
+                        format!("`{}`", name(*action))
+                    }
+                    _ if index > 0 && matches!(planned.timing, Timing::Throughout { .. }) => {
+                        "the start of the step".to_owned()
+                    }
+                    _ => "the change".to_owned(),
+                }
+            });
         }
         if !block.stages.is_empty() && !in_place.is_empty() {
             step(out, "What is in place is proven again, or the case is INCONCLUSIVE");
@@ -127,18 +149,28 @@ fn steps(out: &mut String, plan: &Plan) {
     }
 }
 
-fn expectations(out: &mut String, plan: &Plan, ids: std::ops::Range<usize>) {
+/// Expectations with their timing, each with what its times count from.
+fn expectations(
+    out: &mut String,
+    plan: &Plan,
+    ids: std::ops::Range<usize>,
+    cause: impl Fn(&Planned) -> String,
+) {
     for planned in &plan.expectations[ids] {
+        let cause = cause(planned);
         let timing = match (planned.phase, planned.timing) {
             (Phase::SteadyState, timing) => timing_words(timing),
             (_, Timing::Within { deadline, stable_for }) if stable_for.is_zero() => {
-                format!("within {deadline:?} of the change")
+                format!("within {deadline:?} of {cause}")
             }
             (_, Timing::Within { deadline, stable_for }) => {
-                format!("within {deadline:?} of the change, and then for {stable_for:?}")
+                format!("within {deadline:?} of {cause}, and then for {stable_for:?}")
+            }
+            (_, Timing::Throughout { after, window }) if after.is_zero() => {
+                format!("throughout {window:?}, from {cause} on")
             }
             (_, Timing::Throughout { after, window }) => {
-                format!("throughout {window:?}, from {after:?} after the start of the step")
+                format!("throughout {window:?}, from {after:?} after {cause} on")
             }
         };
         let _ = writeln!(out, "     - {}: {timing}", planned.name);
