@@ -431,6 +431,23 @@ async fn only_what_nobody_uses_is_pruned() {
 }
 
 #[tokio::test]
+async fn what_others_keep_below_the_cache_is_neither_listed_nor_pruned() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let cache = cache(dir.path());
+    drop(entry(&cache, &AtomicUsize::new(0)).await);
+    let others = ["labs/lab-x", "kind-clusters/outage-y", "runs/2026-z"];
+    for other in others.map(|other| cache.root().join(other)) {
+        std::fs::create_dir_all(&other).expect("a folder");
+        std::fs::write(other.join("lock"), "1").expect("a file");
+    }
+    assert_eq!(cache.list().expect("listed").len(), 1);
+    let month = Duration::from_secs(30 * 24 * 60 * 60);
+    assert!(cache.prune(Prune::UnusedFor(month)).expect("pruned").is_empty());
+    assert_eq!(cache.prune(Prune::All).expect("pruned").len(), 1);
+    assert!(others.iter().all(|other| cache.root().join(other).join("lock").exists()));
+}
+
+#[tokio::test]
 async fn names_that_leave_the_cache_are_refused() {
     let dir = tempfile::tempdir().expect("a folder");
     for key in ["", "..", "a/b", ".hidden", "a b"] {

@@ -4,7 +4,7 @@
 //! <root>/<kind>/<key>/           an entry: what was made, and
 //!                    entry.json  what it holds: sizes, SHA-256, provenance
 //!                    stamps.json sizes and times as they were when the hashes were last right
-//! <root>/<kind>/.<key>.lock      held while the entry is being made
+//! <root>/<kind>/.<key>.lock      held while the entry is being made; what has none is no entry
 //! <root>/<kind>/.making~<key>~…  what is not an entry yet
 //! ```
 //!
@@ -144,6 +144,11 @@ impl Cache {
         &self.root
     }
 
+    /// Whether there is an entry of this name; it is not verified.
+    pub(super) fn has(&self, kind: &str, key: &str) -> bool {
+        Slot::new(&self.root, kind, key).is_ok_and(|slot| slot.dir().join(manifest::ENTRY).exists())
+    }
+
     /// The verified entry of this name, made by `make` if there is none, or none that is whole.
     ///
     /// `make` fills the empty directory that it is given and says where the contents came from.
@@ -202,6 +207,17 @@ impl Slot {
         self.folder.join(&self.key)
     }
 
+    /// Held by who makes this entry or removes it. It stays.
+    fn lock_file(&self) -> PathBuf {
+        self.folder.join(format!(".{}.lock", self.key))
+    }
+
+    /// Whether this folder, if there is one, is an entry and not something that the cache did not
+    /// make.
+    fn is_made(&self) -> bool {
+        self.lock_file().exists()
+    }
+
     /// The entry, if every file looks as it did when its hash was last right.
     async fn open_unchanged(&self) -> Result<Option<Entry>, CacheError> {
         let dir = self.dir();
@@ -248,7 +264,7 @@ impl Slot {
 
     /// Waits until this process is the only one that makes this entry.
     async fn lock(&self, progress: &Progress) -> Result<std::fs::File, CacheError> {
-        let path = self.folder.join(format!(".{}.lock", self.key));
+        let path = self.lock_file();
         std::fs::create_dir_all(&self.folder).map_err(io_error("create", &self.folder))?;
         let file = std::fs::File::create(&path).map_err(io_error("create", &path))?;
         let mut waiting = None;
@@ -292,7 +308,7 @@ impl Slot {
         let prefix = self.unfinished_prefix();
         for name in names_in(&self.folder)? {
             if name.starts_with(&prefix) {
-                remove_tree(&self.folder.join(name))?;
+                remove(&self.folder.join(name))?;
             }
         }
         Ok(())
@@ -302,7 +318,7 @@ impl Slot {
     fn discard(&self, dir: &Path) -> Result<(), CacheError> {
         let grave = self.aside()?.keep();
         std::fs::rename(dir, grave.join("entry")).map_err(io_error("move", dir))?;
-        remove_tree(&grave)
+        remove(&grave)
     }
 
     /// Makes what was written aside an entry.
@@ -364,7 +380,12 @@ fn names_in(folder: &Path) -> Result<Vec<String>, CacheError> {
 }
 
 /// Removes a tree, also one with directories that forbid it.
-fn remove_tree(path: &Path) -> Result<(), CacheError> {
+fn remove(path: &Path) -> Result<(), CacheError> {
+    remove_tree(path).map_err(io_error("remove", path))
+}
+
+/// Removes a tree, if it is there, also one with directories that forbid it, as overlay mounts leave.
+pub(crate) fn remove_tree(path: &Path) -> io::Result<()> {
     use std::os::unix::fs::PermissionsExt;
 
     fn open_up(dir: &Path) -> io::Result<()> {
@@ -379,10 +400,10 @@ fn remove_tree(path: &Path) -> Result<(), CacheError> {
     }
 
     match std::fs::remove_dir_all(path) {
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => open_up(path)
-            .and_then(|()| std::fs::remove_dir_all(path))
-            .map_err(io_error("remove", path)),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            open_up(path).and_then(|()| std::fs::remove_dir_all(path))
+        }
         Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        result => result.map_err(io_error("remove", path)),
+        result => result,
     }
 }

@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::manifest::{self, Manifest};
-use super::{Cache, CacheError, Provenance, Slot, names_in, remove_tree};
+use super::{Cache, CacheError, Provenance, Slot, names_in, remove};
 
 /// One entry of the cache, as `outage assets list` shows it.
 #[derive(Debug, Clone)]
@@ -48,6 +48,9 @@ pub enum Prune {
 impl Cache {
     /// Every entry, verified. Reads only metadata of files that did not change.
     ///
+    /// An entry is what has a maker's lock beside it: other rooms keep folders of their own below
+    /// the cache's, and those are none of its business.
+    ///
     /// # Errors
     /// [`CacheError::Io`] if the cache's folders can't be read.
     pub fn list(&self) -> Result<Vec<CachedEntry>, CacheError> {
@@ -65,7 +68,7 @@ impl Cache {
                 if let Some(rest) = name.strip_prefix(".making~") {
                     let key = rest.rsplit_once('~').map_or(rest, |(key, _)| key);
                     entries.push(unfinished(&kind, key, path));
-                } else if !name.starts_with('.') {
+                } else if Slot::new(self.root(), &kind, &name).is_ok_and(|slot| slot.is_made()) {
                     entries.push(look_at(&kind, &name, path));
                 }
             }
@@ -104,7 +107,7 @@ impl CachedEntry {
 impl Slot {
     /// Removes this folder unless someone makes or uses it; whether it was.
     fn remove(&self, path: &Path) -> Result<bool, CacheError> {
-        let lock = self.folder.join(format!(".{}.lock", self.key));
+        let lock = self.lock_file();
         let lock = std::fs::File::create(&lock).map_err(super::io_error("create", &lock))?;
         let in_use = std::fs::File::open(path.join(manifest::ENTRY));
         if lock.try_lock().is_err() || in_use.is_ok_and(|entry| entry.try_lock().is_err()) {
@@ -113,7 +116,7 @@ impl Slot {
         if path == self.dir() {
             self.discard(path)?;
         } else {
-            remove_tree(path)?;
+            remove(path)?;
         }
         Ok(true)
     }
