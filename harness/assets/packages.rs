@@ -43,6 +43,10 @@ static LAB: [Root; 2] = [
 static KIND_CLUSTER: [Root; 1] =
     [Root { name: "node", packages: &[NODE, KIND_NODE], needs: KIND_NODE_NEEDS }];
 
+/// Satisfies what would otherwise bring usrmerge, and with it all of Perl. Ubuntu 22.04 does not have
+/// it, and nothing there asks for it.
+const USR_IS_MERGED: &str = "usr-is-merged";
+
 /// What is asked for in a node.
 const NODE: &[&str] = &[
     "bash",
@@ -68,8 +72,7 @@ const NODE: &[&str] = &[
     "sed",
     "socat",
     "tar",
-    // Satisfies what would otherwise bring usrmerge, and with it all of Perl.
-    "usr-is-merged",
+    USR_IS_MERGED,
     "util-linux",
 ];
 
@@ -199,15 +202,19 @@ async fn unpack(
     roots: &[Root],
     progress: &Progress,
 ) -> Result<Vec<Provenance>, AssetError> {
-    let all: Vec<_> = roots.iter().flat_map(|root| root.packages.concat()).collect();
     let task = progress.task(format!("packages of {codename}: downloading"));
     let apt = Apt::new(&dir).await?;
     apt.update(progress).await?;
+    let merged = apt.has(USR_IS_MERGED).await?;
+    let asked = |root: &Root| -> Vec<_> {
+        let packages = root.packages.concat().into_iter();
+        packages.filter(|package| merged || *package != USR_IS_MERGED).collect()
+    };
     task.step("the closure of what a node needs");
-    let archives = apt.download(&all).await?;
+    let archives = apt.download(&roots.iter().flat_map(asked).collect::<Vec<_>>()).await?;
     let mut closures = Vec::new();
     for root in roots {
-        closures.push(apt.closure(&root.packages.concat()).await?);
+        closures.push(apt.closure(&asked(root)).await?);
     }
     task.finish();
 

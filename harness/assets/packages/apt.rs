@@ -56,6 +56,13 @@ impl Apt {
         }
     }
 
+    /// Whether this distribution has a package. The lists must be there.
+    pub(super) async fn has(&self, package: &str) -> Result<bool, AssetError> {
+        let mut command = self.command("apt-cache");
+        let said = output(command.args(["policy", package]), "apt-cache policy").await?;
+        Ok(has_candidate(&said))
+    }
+
     /// Downloads packages and all that they depend on.
     pub(super) async fn download(&self, packages: &[&str]) -> Result<Vec<Archive>, AssetError> {
         let mut command = self.get();
@@ -86,10 +93,21 @@ impl Apt {
     }
 
     fn get(&self) -> Command {
-        let mut command = Command::new("apt-get");
+        self.command("apt-get")
+    }
+
+    fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
         command.env("APT_CONFIG", self.folder.join("apt.conf"));
         command
     }
+}
+
+/// Whether `apt-cache policy` of one package names a version that could be installed. It says nothing
+/// of a package that no list names, and `(none)` of one that others only mention.
+fn has_candidate(policy: &str) -> bool {
+    let mut lines = policy.lines().filter_map(|line| line.trim().strip_prefix("Candidate: "));
+    lines.any(|version| version != "(none)")
 }
 
 /// What apt reads instead of the host's apt.conf.d: of that only how to reach the archives.
@@ -168,6 +186,18 @@ mod tests {
         assert_eq!(archive.package, "busybox-static");
         assert_eq!(archive.version, "1:1.35.0-4+b3");
         assert_eq!(Archive::from_path("/a/partial".into()), None);
+    }
+
+    #[test]
+    fn a_package_that_is_unknown_or_only_mentioned_is_not_there() {
+        let policy = |candidate| {
+            format!(
+                "usr-is-merged:\n  Installed: (none)\n  Candidate: {candidate}\n  Version table:\n"
+            )
+        };
+        assert!(has_candidate(&policy("37~deb12u1")));
+        assert!(!has_candidate(&policy("(none)")));
+        assert!(!has_candidate(""));
     }
 
     #[test]
