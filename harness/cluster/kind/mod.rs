@@ -261,8 +261,13 @@ impl Kind {
         let copies = self.nodes.iter().map(|node| async {
             let from = format!("{}:/var/log/pods", container(&self.name, node.id()));
             let to = logs.join(node.name()).join("pods");
-            // A node that is gone has none.
-            let _ = engine(&["cp", "--quiet", &from, &to.display().to_string()]).await;
+            // No flag: an old engine may not know it.
+            match engine(&["cp", &from, &to.display().to_string()]).await {
+                Err(error) if !is_gone(&error) => {
+                    tracing::warn!("the containers' logs of {} are lost: {error}", node.name());
+                }
+                _ => {}
+            }
         });
         futures::future::join_all(copies).await;
     }
@@ -289,6 +294,11 @@ impl Kind {
 /// slow, and asked for it again and again until it gave up. Later versions look before they ask again.
 /// <https://github.com/kubernetes/kubeadm/issues/3317>
 fn is_promotion(error: &ClusterError) -> bool {
+/// Whether the engine does not know a container: a node that is gone has no logs.
+fn is_gone(error: &ClusterError) -> bool {
+    error.to_string().to_lowercase().contains("no such container")
+}
+
     error.to_string().lines().any(|line| line.ends_with("can only promote a learner member"))
 }
 
@@ -542,3 +552,12 @@ mod tests {
         assert_eq!(container("outage-1", NodeRef::Worker(2)), "outage-1-worker2");
     }
 }
+    #[test]
+    fn only_logs_of_a_container_that_is_gone_are_not_missed() {
+        let failed = |why: &str| is_gone(&ClusterError::new(format!("docker cp: exit 1: {why}")));
+        assert!(failed("Error: No such container: outage-1-worker"));
+        assert!(failed("Error response from daemon: No such container: outage-1-worker"));
+        assert!(!failed("unknown flag: --quiet"));
+        assert!(!failed("no space left on device"));
+    }
+
