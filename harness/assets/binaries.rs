@@ -96,6 +96,18 @@ impl Finder {
         ModuleFiles::kind(&self.cache, folder, &self.go, &self.progress).await
     }
 
+    /// What a kind cluster is made of, can only be had by `go`, and is neither named nor cached.
+    pub(super) fn only_by_go(&self) -> Result<Vec<&'static str>, AssetError> {
+        let folder = self.folder.as_deref();
+        let mut missing = ModuleFiles::missing(&self.cache, folder)?;
+        let release = Release::metrics_server()?;
+        if !self.cache.has(release.kind(), &release.key()) {
+            let named = |name: &str| folder.is_some_and(|folder| folder.join(name).is_file());
+            missing.extend(release.binaries().map(Binary::name).filter(|name| !named(name)));
+        }
+        Ok(missing)
+    }
+
     pub(super) fn new(
         cache: Cache,
         sources: Sources,

@@ -33,8 +33,8 @@ use std::path::{Path, PathBuf};
 use futures::future::try_join_all;
 
 pub use binaries::{Binaries, Sources};
-pub(crate) use cache::hex;
 pub use cache::{Cache, CacheError, CachedEntry, Entry, EntryState, Prune, sha256_of};
+pub(crate) use cache::{hex, remove_tree};
 pub use download::Sites;
 pub use engine_archive::{EngineImage, write_engine_archive};
 pub use error::{AssetError, Unavailable};
@@ -116,6 +116,15 @@ impl Fetcher {
         let (binaries, files, packages) =
             tokio::try_join!(self.binaries(&release), self.finder.kind_files(), packages)?;
         KindAssets::new(binaries, packages, files)
+    }
+
+    /// The names of what a kind cluster is made of, can only be had by `go`, and is neither in the
+    /// folder that the user named nor in the cache.
+    ///
+    /// # Errors
+    /// If nothing is released for this machine.
+    pub fn only_by_go(&self) -> Result<Vec<&'static str>, AssetError> {
+        self.finder.only_by_go()
     }
 
     /// The binaries of one release alone.

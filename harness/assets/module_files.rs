@@ -47,12 +47,7 @@ impl ModuleFiles {
         go: &Go,
         progress: &Progress,
     ) -> Result<Self, AssetError> {
-        let wanted = Wanted {
-            name: METRICS_SERVER_MANIFESTS,
-            release: Release::metrics_server()?,
-            folders: &[("manifests", "")],
-        };
-        wanted.fetch(cache, folder, go, progress).await
+        Wanted::metrics_server()?.fetch(cache, folder, go, progress).await
     }
 
     /// What kind puts into its images: `base` is laid over a node's root, `haproxy` has the load
@@ -63,16 +58,18 @@ impl ModuleFiles {
         go: &Go,
         progress: &Progress,
     ) -> Result<Self, AssetError> {
-        let wanted = Wanted {
-            name: KIND_FILES,
-            release: Release::of_kind()?,
-            folders: &[
-                ("images/base/files", "base"),
-                ("images/haproxy", "haproxy"),
-                ("pkg/cluster/internal/loadbalancer", "loadbalancer"),
-            ],
-        };
-        wanted.fetch(cache, folder, go, progress).await
+        Wanted::kind()?.fetch(cache, folder, go, progress).await
+    }
+
+    /// The names of those that are neither in the folder that the user named nor in the cache.
+    pub(super) fn missing(
+        cache: &Cache,
+        folder: Option<&Path>,
+    ) -> Result<Vec<&'static str>, AssetError> {
+        let all = [Wanted::metrics_server()?, Wanted::kind()?].into_iter();
+        let missing =
+            all.filter(|wanted| wanted.named(folder).is_none() && !cache.has(KIND, &wanted.key()));
+        Ok(missing.map(|wanted| wanted.name).collect())
     }
 
     /// The folder.
@@ -86,6 +83,35 @@ impl ModuleFiles {
 }
 
 impl Wanted {
+    fn metrics_server() -> Result<Self, AssetError> {
+        Ok(Self {
+            name: METRICS_SERVER_MANIFESTS,
+            release: Release::metrics_server()?,
+            folders: &[("manifests", "")],
+        })
+    }
+
+    fn kind() -> Result<Self, AssetError> {
+        Ok(Self {
+            name: KIND_FILES,
+            release: Release::of_kind()?,
+            folders: &[
+                ("images/base/files", "base"),
+                ("images/haproxy", "haproxy"),
+                ("pkg/cluster/internal/loadbalancer", "loadbalancer"),
+            ],
+        })
+    }
+
+    /// Where they are in the folder that the user named.
+    fn named(&self, folder: Option<&Path>) -> Option<PathBuf> {
+        folder.map(|folder| folder.join(self.name)).filter(|path| path.is_dir())
+    }
+
+    fn key(&self) -> String {
+        format!("{}-{}", self.release.kind(), self.release.version)
+    }
+
     /// From the folder that the user named, the cache, or the Go module.
     async fn fetch(
         self,
@@ -94,13 +120,12 @@ impl Wanted {
         go: &Go,
         progress: &Progress,
     ) -> Result<ModuleFiles, AssetError> {
-        let named = folder.map(|folder| folder.join(self.name));
-        if let Some(path) = named.filter(|path| path.is_dir()) {
+        if let Some(path) = self.named(folder) {
             let origin = Origin::Folder { path: path.clone() };
             let provenance = vec![self.provenance(&files(&path)?, origin)?];
             return Ok(ModuleFiles { path, provenance, _entry: None });
         }
-        let key = format!("{}-{}", self.release.kind(), self.release.version);
+        let key = self.key();
         let make = |dir: PathBuf| async move { self.make(&dir, go, progress).await };
         let entry = cache.entry(KIND, &key, progress, make).await?;
         let (path, provenance) = (entry.path().to_owned(), entry.provenance().to_vec());

@@ -99,3 +99,27 @@ async fn nothing_is_asked_for_when_all_is_in_the_cache() {
     let again = fetch().await.expect("assets");
     assert_eq!(hashes(&again).expect("hashes"), first);
 }
+
+#[tokio::test]
+async fn what_only_go_can_get_is_known_unless_it_is_named_or_cached() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (cache, folder) = (Cache::at(dir.path().join("cache")), dir.path().join("named"));
+    std::fs::create_dir_all(&folder).expect("a folder");
+    let missing = || {
+        let sources = Sources { folder: Some(folder.clone()), ..Sources::from_env() };
+        let fetcher = Fetcher::new(cache.clone(), sources, Progress::silent()).expect("a fetcher");
+        fetcher.only_by_go().expect("a release")
+    };
+    let all = [METRICS_SERVER_MANIFESTS, module_files::KIND_FILES, "metrics-server"];
+    assert_eq!(missing(), all);
+    std::fs::write(folder.join("metrics-server"), "").expect("written");
+    std::fs::create_dir(folder.join(module_files::KIND_FILES)).expect("created");
+    assert_eq!(missing(), [METRICS_SERVER_MANIFESTS]);
+
+    std::fs::remove_dir_all(&folder).expect("removed");
+    let release = Release::metrics_server().expect("a release");
+    let make = |_| async { Ok::<_, CacheError>(Vec::new()) };
+    let made = cache.entry(release.kind(), &release.key(), &Progress::silent(), make).await;
+    drop(made.expect("made"));
+    assert_eq!(missing(), all[..2]);
+}

@@ -7,12 +7,13 @@ use clap::Args;
 
 use super::up::provider;
 use super::{Failure, print, program};
-use crate::assets::Cache;
+use crate::assets::{Cache, Fetcher, Progress, Sources};
 use crate::cluster::client::words;
+use crate::cluster::sysctl::{Sysctl, mend};
 use crate::cluster::{Provider, lab};
 
 /// What a cluster of three masters and a worker takes, with room to spare.
-const MEMORY_MB: u64 = 4096;
+const MEMORY_MB: usize = 4096;
 const DISK_MB: u64 = 6144;
 const NODES: usize = 4;
 
@@ -42,7 +43,7 @@ pub(super) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
     let settings: Vec<Sysctl> = lacks.iter().flat_map(|lack| &lack.settings).copied().collect();
     if doctor.mend && !settings.is_empty() {
         for setting in settings {
-            print(format_args!("{}\n", setting.set()?))?;
+            print(format_args!("{}\n", set(setting)?))?;
         }
         lacks = look(doctor.provider).await?;
     } else if !settings.is_empty() {
@@ -54,10 +55,10 @@ pub(super) async fn run(doctor: Doctor) -> Result<ExitCode, Failure> {
 /// Says of everything whether it is there; what is not.
 async fn look(provider: Provider) -> Result<Vec<Lack>, Failure> {
     let own = match provider {
-        Provider::Lab => namespaces()?,
-        Provider::Kind => engine().await,
+        Provider::Lab => namespaces().await?,
+        Provider::Kind => engine().await?,
     };
-    let mut checks = vec![own, packages(), Ok(go()), memory(), inotify(provider), disk()?];
+    let mut checks = vec![own, packages(), go(provider)?, memory(), inotify(provider), disk()?];
     if provider == Provider::Kind {
         checks.push(forwarding());
     }
@@ -93,51 +94,26 @@ impl From<String> for Lack {
 impl Lack {
     /// Of settings that are in the way.
     fn of(what: &str, settings: Vec<Sysctl>) -> Self {
-        let commands = settings.iter().map(ToString::to_string).collect::<Vec<_>>();
-        Self { text: format!("{what}\nmend it by: {}", commands.join("; ")), settings }
+        Self { text: format!("{what}\n{}", mend(&settings)), settings }
     }
 }
 
-/// A setting of the kernel, as it should be.
-#[derive(Debug, Clone, Copy)]
-struct Sysctl {
-    name: &'static str,
-    value: &'static str,
+/// Changes a setting; what was done.
+fn set(setting: Sysctl) -> Result<String, Failure> {
+    let was = setting.now().unwrap_or_default();
+    let Sysctl { name, value } = setting;
+    setting.set().map_err(|error| Failure {
+        message: format!("{name} can't be set ({error}); as root: {setting}"),
+        code: 1,
+    })?;
+    Ok(format!("changed  {name} from {was} to {value}, until the next boot"))
 }
 
-impl std::fmt::Display for Sysctl {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        write!(f, "sysctl -w {}={}", self.name, self.value)
-    }
-}
-
-impl Sysctl {
-    fn file(self) -> String {
-        format!("/proc/sys/{}", self.name.replace('.', "/"))
-    }
-
-    /// What it is now; nothing: this kernel does not know it.
-    fn now(self) -> Option<String> {
-        std::fs::read_to_string(self.file()).ok().map(|text| text.trim().to_owned())
-    }
-
-    /// Changes it; what was done.
-    fn set(self) -> Result<String, Failure> {
-        let was = self.now().unwrap_or_default();
-        let Self { name, value } = self;
-        std::fs::write(self.file(), value).map_err(|error| Failure {
-            message: format!("{name} can't be set ({error}); as root: {self}"),
-            code: 1,
-        })?;
-        Ok(format!("changed  {name} from {was} to {value}, until the next boot"))
-    }
-}
-
-async fn engine() -> Check {
-    match Provider::Kind.check().await {
-        Ok(()) => Ok("a container engine that answers".into()),
+async fn engine() -> Result<Check, Failure> {
+    Ok(match Provider::Kind.check(&program()?).await {
+        Ok(()) => Ok("a container engine that answers, on this host's own network".into()),
         Err(error) => Err(words(&error).into()),
-    }
+    })
 }
 
 fn inotify(provider: Provider) -> Check {
@@ -159,31 +135,13 @@ fn forwarding() -> Check {
     Err(Lack::of("forwarding of packets between containers", vec![wanted]))
 }
 
-fn namespaces() -> Result<Check, Failure> {
-    let Err(why) = lab::trial(&program()?) else {
-        return Ok(Ok("private namespaces with mounts of their own".into()));
-    };
-    // What forbids them, and what allows them.
-    let known = [
-        ("kernel.apparmor_restrict_unprivileged_userns", "1", "0"),
-        ("kernel.unprivileged_userns_clone", "0", "1"),
-        ("user.max_user_namespaces", "0", "15000"),
-    ];
-    let mends = known.into_iter().filter_map(|(name, bad, value)| {
-        let setting = Sysctl { name, value };
-        (setting.now()? == bad).then_some(setting)
-    });
-    let mends: Vec<Sysctl> = mends.collect();
-    let what = format!("private namespaces: {why}");
-    if !mends.is_empty() {
-        return Ok(Err(Lack::of(&what, mends)));
-    }
-    Ok(Err(format!(
-        "{what}\nmend it by: in a container: docker run --security-opt seccomp=unconfined \
-         --security-opt apparmor=unconfined --security-opt systempaths=unconfined; in a pod: \
-         securityContext: {{privileged: true}}"
-    )
-    .into()))
+async fn namespaces() -> Result<Check, Failure> {
+    let permitted = lab::permit(&program()?).await;
+    let ok = |()| "private namespaces with mounts of their own".into();
+    Ok(permitted.map(ok).map_err(|forbidden| {
+        let text = forbidden.to_string();
+        Lack { text, settings: forbidden.settings }
+    }))
 }
 
 fn runs(program: &str, argument: &str) -> bool {
@@ -203,20 +161,29 @@ fn packages() -> Check {
     }
 }
 
-fn go() -> String {
+fn go(provider: Provider) -> Result<Check, Failure> {
     if runs("go", "version") {
-        "go, where release downloads can't be reached".into()
-    } else {
-        "no go: release downloads must be reachable".into()
+        return Ok(Ok("go, where release downloads can't be reached".into()));
     }
+    let fetcher = Fetcher::new(Cache::from_env()?, Sources::from_env(), Progress::silent())?;
+    let only_by_go = fetcher.only_by_go()?;
+    if provider == Provider::Lab || only_by_go.is_empty() {
+        return Ok(Ok(
+            "no go: release downloads must be reachable, and scenarios with metrics-server \
+                      need it once"
+                .into(),
+        ));
+    }
+    Ok(Err(format!(
+        "go: it gets what is released in no other form: {}\nmend it by: apt-get install golang, or from \
+         https://go.dev/dl; or name a folder that has them: OUTAGE_ASSETS_DIR",
+        only_by_go.join(", ")
+    )
+    .into()))
 }
 
 fn memory() -> Check {
-    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kilobytes: Option<u64> =
-        line.and_then(|line| line.split_whitespace().next()).and_then(|number| number.parse().ok());
-    let megabytes = kilobytes.unwrap_or_default() / 1024;
+    let megabytes = lab::memory_available().unwrap_or_default() >> 10;
     let text = format!("{megabytes} MB of memory available, {MEMORY_MB} wanted");
     if megabytes >= MEMORY_MB { Ok(text) } else { Err(text.into()) }
 }

@@ -18,6 +18,7 @@ mod ready;
 mod renew;
 mod running;
 mod watch;
+pub mod sysctl;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

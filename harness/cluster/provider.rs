@@ -99,20 +99,19 @@ impl Provider {
         program: &Path,
         progress: &Progress,
     ) -> Result<Supplies, ClusterError> {
-        let unavailable = |error| ClusterError::caused("get what clusters are made of", error);
+        // Before minutes go into what nothing can be made of.
+        self.check(program).await?;
         if self == Self::Lab {
-            let assets = Arc::new(fetcher.fetch(wanted).await.map_err(unavailable)?);
-            return Ok(Supplies { assets, kind: None });
+            let assets = fetcher.fetch(wanted).await;
+            let unavailable = |error| ClusterError::caused("get what clusters are made of", error);
+            return Ok(Supplies { assets: Arc::new(assets.map_err(unavailable)?), kind: None });
         }
-        let cache = Cache::from_env()
-            .map_err(|error| ClusterError::caused("find the cache folder", error))?;
-        let engine = Engine::docker();
-        let images =
+        let (cache, engine) = (cache()?, Engine::docker());
+        let built =
             node_image::build(fetcher, &cache, &engine, wanted.kubernetes, program, progress)
                 .await?;
-        let assets = Arc::new(fetcher.fetch(wanted).await.map_err(unavailable)?);
-        let kind = fetcher.kind().await.map_err(unavailable)?;
-        Ok(Supplies { assets, kind: Some(kind::Tools { kind, image: images.node }) })
+        let kind = kind::Tools { kind: built.kind, image: built.node };
+        Ok(Supplies { assets: built.assets, kind: Some(kind) })
     }
 
     /// Makes a cluster and waits until Kubernetes is up on every node. `say` is told how far it is.
@@ -186,15 +185,22 @@ impl Provider {
         }
     }
 
-    /// Whether what makes these clusters is there.
+    /// Whether what makes these clusters is there. `program` is this program.
     ///
     /// # Errors
     /// What is missing, and what to do.
-    pub async fn check(self) -> Result<(), ClusterError> {
+    pub async fn check(self, program: &Path) -> Result<(), ClusterError> {
+        mountable(cache()?.root())?;
         match self {
-            // A start says what a machine lacks for private namespaces, and so does the doctor.
-            Self::Lab => Ok(()),
-            Self::Kind => Engine::docker().check().await,
+            Self::Lab => {
+                let permitted = lab::permit(program).await;
+                permitted.map_err(|forbidden| ClusterError::new(forbidden.to_string()))
+            }
+            Self::Kind => {
+                let engine = Engine::docker();
+                engine.check().await?;
+                engine.check_bridge().await
+            }
         }
     }
 
@@ -204,15 +210,43 @@ impl Provider {
     /// What it lacks, in words.
     pub fn room(self, nodes: usize) -> Result<(), ClusterError> {
         match self {
-            // Both run the same programs on this machine.
-            Self::Lab | Self::Kind => lab::room(nodes),
+            Self::Lab => lab::room(nodes),
+            // The same programs, but as root.
+            Self::Kind => lab::room_of_root(nodes),
         }
+    }
+}
+
+fn cache() -> Result<Cache, ClusterError> {
+    Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))
+}
+
+/// Whether what lies in a folder can be mounted: these characters part the options of a mount.
+fn mountable(cache: &Path) -> Result<(), ClusterError> {
+    let parts = |c: char| [':', ',', '\\', '"'].contains(&c);
+    match cache.to_str() {
+        Some(path) if !path.contains(parts) => Ok(()),
+        _ => Err(ClusterError::new(format!(
+            "clusters can't be made in {}: its path has a colon, a comma, a backslash, a quotation \
+             mark or what is no text, and mounts can't name it; set OUTAGE_CACHE or XDG_CACHE_HOME to \
+             another folder",
+            cache.display()
+        ))),
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cache_whose_path_no_mount_can_name_is_refused() {
+        assert!(mountable(Path::new("/srv/my cache/outage")).is_ok());
+        for path in ["/srv/a:b", "/srv/a,b", "/srv/a\\b"] {
+            let error = mountable(Path::new(path)).unwrap_err().to_string();
+            assert!(error.contains(path) && error.contains("XDG_CACHE_HOME"), "{error}");
+        }
+    }
 
     #[test]
     fn clusters_fit_whatever_their_logs_but_not_with_other_flags() {

@@ -125,7 +125,8 @@ impl Session {
             self.plan(job, 0)?;
         }
         let sizes = jobs.iter().map(|job| job.options.masters + job.options.workers);
-        if let Some(nodes) = sizes.max() {
+        // A cluster that stands has its room.
+        if let Some(nodes) = sizes.max().filter(|_| self.reuse.is_none()) {
             let clusters = if self.shares() { 1 } else { self.jobs.min(jobs.len()) };
             self.provider.room(nodes * clusters).map_err(SessionError::Room)?;
         }

@@ -1,9 +1,10 @@
-//! Ways into a lab that another process runs, and a trial of whether this machine allows labs.
+//! Ways into a lab that another process runs, and the process that tries whether this machine allows
+//! labs.
 
 use std::fs::{self, File};
 use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Command, Stdio};
+use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
@@ -109,24 +110,6 @@ fn children(pid: i32) -> Result<Vec<i32>, ClusterError> {
     let text = fs::read_to_string(&path)
         .map_err(|error| ClusterError::caused(format!("read {path}"), error))?;
     Ok(text.split_whitespace().filter_map(|number| number.parse().ok()).collect())
-}
-
-/// Tries, in namespaces of their own that end with the trial, whether this machine allows what a
-/// lab does. `program` is this program.
-///
-/// # Errors
-/// The step that is not allowed, in words.
-pub fn trial(program: &Path) -> Result<(), String> {
-    let output = Command::new(program)
-        .arg(TRIAL_ARGUMENT)
-        .stdin(Stdio::null())
-        .output()
-        .map_err(|error| format!("start {}: {error}", program.display()))?;
-    if output.status.success() {
-        Ok(())
-    } else {
-        Err(String::from_utf8_lossy(&output.stderr).trim().to_owned())
-    }
 }
 
 /// The trial's own process. A return code of unshare alone proves nothing: some systems allow the

@@ -13,6 +13,7 @@ mod init;
 mod layout;
 mod node;
 mod oci;
+mod permit;
 mod room;
 mod root;
 mod start;
@@ -41,9 +42,11 @@ use super::running::{LOCK, name_of};
 use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
 use crate::assets::{Assets, Binary, Cache, Progress};
 use crate::scenario::NodeRef;
-pub use enter::{enter, trial};
+pub use enter::enter;
 use layout::{LabPaths, network};
-pub(super) use room::check as room;
+pub use permit::{Forbidden, permit};
+pub use room::available as memory_available;
+pub(super) use room::{check as room, check_of_root as room_of_root};
 pub(super) use store::of_version as image_store;
 
 /// First argument that makes this program the first process of a lab.

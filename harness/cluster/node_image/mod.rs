@@ -36,12 +36,16 @@ const MADE_OF: &str = "outage.made-of";
 const PATH: &str = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 /// What kind needs to make clusters of one version.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Images {
     /// For `kind create cluster --image`, or `image:` in its configuration.
     pub node: String,
     /// The load balancer's, by the only name that this kind takes.
     pub load_balancer: String,
+    /// What is in them of Kubernetes, metrics-server among it.
+    pub assets: Arc<Assets>,
+    /// kind itself.
+    pub kind: KindAssets,
 }
 
 /// Makes the images of a version in the engine, unless it has them.
@@ -65,28 +69,30 @@ pub async fn build(
     let images = Images {
         node: format!("outage/kind-node:v{kubernetes}"),
         load_balancer: kind.load_balancer().to_owned(),
+        assets: Arc::new(assets),
+        kind,
     };
-    let key = key(&assets, &kind);
+    let (assets, kind) = (&images.assets, &images.kind);
+    let key = key(assets, kind);
     let old = engine.image(&images.node, MADE_OF).await?;
     let has_node = old.as_ref().is_some_and(|(_, made_of)| *made_of == key);
     let has_load_balancer = engine.image(&images.load_balancer, MADE_OF).await?.is_some();
     if has_node && has_load_balancer {
         return Ok(images);
     }
-    let assets = Arc::new(assets);
-    let base = layers::base(&kind)?;
+    let base = layers::base(kind)?;
     let mut all = vec![base];
     let mut made = Vec::new();
     if !has_load_balancer {
         made.push(load_balancer(&images.load_balancer, all.len()));
-        all.push(layers::load_balancer(&kind)?);
+        all.push(layers::load_balancer(kind)?);
     }
     // Held while its files are packed.
     let mut _store = None;
     if !has_node {
-        let store = lab::image_store(cache, &assets, kubernetes, program, progress).await?;
+        let store = lab::image_store(cache, assets, kubernetes, program, progress).await?;
         made.push(node(&images.node, all.len(), key));
-        all.push(layers::node(&assets, &kind, kubernetes, store.path())?);
+        all.push(layers::node(assets, kind, kubernetes, store.path())?);
         _store = Some(store);
     }
     load(engine, all, made, progress).await?;
