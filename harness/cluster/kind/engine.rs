@@ -74,16 +74,29 @@ pub(super) async fn make_network(name: &str) -> Result<(), ClusterError> {
 }
 
 /// Has a stopped container get this address when it starts. Its own would be free for any other that
-/// starts before it.
+/// starts before it. Idempotent.
 pub(super) async fn keep_address(
     container: &str,
     network: &str,
     address: Ipv4Addr,
 ) -> Result<(), ClusterError> {
-    engine(&["network", "disconnect", network, container]).await?;
+    match engine(&["network", "disconnect", network, container]).await {
+        Err(error) if !is_disconnected(&error) => return Err(error),
+        _ => {}
+    }
     engine(&["network", "connect", "--ip", &address.to_string(), network, container])
         .await
         .map(drop)
+}
+
+/// Whether a container was on no network already, as an earlier try may have left it.
+fn is_disconnected(error: &ClusterError) -> bool {
+    error.to_string().contains("is not connected to")
+}
+
+/// Whether a container's processes run.
+pub(super) async fn runs(container: &str) -> Result<bool, ClusterError> {
+    Ok(engine(&["inspect", "--format", "{{.State.Running}}", container]).await? == "true")
 }
 
 /// Removes every container of a cluster with its volumes, and its network. Idempotent: what another
@@ -125,5 +138,24 @@ pub(super) fn end_makers(name: &str) {
                 nix::sys::signal::Signal::SIGKILL,
             );
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_that_is_on_no_network_need_not_be_taken_off() {
+        let failed = |why: &str| {
+            let shown = "docker network disconnect outage-1 outage-1-worker: exit status: 1";
+            is_disconnected(&ClusterError::new(format!("{shown}: {why}")))
+        };
+        let daemon = "Error response from daemon:";
+        assert!(failed(&format!("{daemon} container 1f2e is not connected to network outage-1")));
+        assert!(failed(&format!(
+            "{daemon} container 1f2e is not connected to the network outage-1"
+        )));
+        assert!(!failed("Cannot connect to the Docker daemon"));
     }
 }

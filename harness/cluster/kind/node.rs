@@ -1,5 +1,6 @@
 //! A node of a kind cluster: a container whose first process is systemd, and an agent beside it.
 
+use std::fs::File;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::os::fd::AsRawFd;
 use std::path::{Path, PathBuf};
@@ -171,16 +172,24 @@ impl KindNode {
         let _switching = self.switching.lock().await;
         if !on {
             self.on.store(false, Ordering::SeqCst);
-            let Some(link) = self.link.write().await.take() else { return Ok(()) };
-            engine(&["kill", "--signal", "KILL", &self.container]).await?;
-            link.closed().cancelled().await;
+            let link = self.link.write().await.take();
+            // Without an agent it may run, where it could not be powered on as a whole.
+            if link.is_some() || engine::runs(&self.container).await? {
+                engine(&["kill", "--signal", "KILL", &self.container]).await?;
+            }
+            if let Some(link) = link {
+                link.closed().cancelled().await;
+            }
             return Ok(());
         }
         if self.powered() {
             return Ok(());
         }
-        engine::keep_address(&self.container, &self.network, self.address).await?;
-        engine(&["start", &self.container]).await?;
+        // An earlier try may have come so far.
+        if !engine::runs(&self.container).await? {
+            engine::keep_address(&self.container, &self.network, self.address).await?;
+            engine(&["start", &self.container]).await?;
+        }
         let address = engine::address(&self.container, &self.network).await?;
         if address != self.address {
             let (name, was) = (&self.name, self.address);
@@ -251,7 +260,11 @@ fn listen_at(path: &Path) -> std::io::Result<UnixListener> {
     let flags = SockFlag::SOCK_CLOEXEC | SockFlag::SOCK_NONBLOCK;
     // It keeps message boundaries; the standard library knows it by the type that accepts alike.
     let made = socket(AddressFamily::Unix, SockType::SeqPacket, flags, None)?;
-    bind(made.as_raw_fd(), &UnixAddr::new(path)?)?;
+    // By way of the opened folder: an address has room for 107 bytes, and paths may be longer.
+    let folder = File::open(path.parent().unwrap_or(path))?;
+    let name = path.file_name().unwrap_or_default();
+    let short = Path::new("/proc/self/fd").join(folder.as_raw_fd().to_string()).join(name);
+    bind(made.as_raw_fd(), &UnixAddr::new(&short)?)?;
     listen(&made, Backlog::new(1)?)?;
     UnixListener::from_std(made.into())
 }
@@ -319,5 +332,25 @@ impl Node for KindNode {
 
     fn power(&self, on: bool) -> BoxFuture<'_, Result<(), ClusterError>> {
         self.switch(on).boxed()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::FileTypeExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_agent_is_listened_for_below_a_long_path_again_and_again() {
+        let folder = tempfile::tempdir().unwrap();
+        let long = folder.path().join("x".repeat(200));
+        std::fs::create_dir(&long).unwrap();
+        let path = long.join("master-1.sock");
+        for _ in 0..2 {
+            let listener = listen_at(&path).unwrap();
+            assert!(path.metadata().unwrap().file_type().is_socket());
+            drop(listener);
+        }
     }
 }
