@@ -200,3 +200,23 @@ fn the_schema_and_completions_are_printed() {
     }
     assert_eq!(outage(folder.path(), &["completion", "tcsh"], None).0, 2);
 }
+
+#[test]
+fn a_cluster_that_cannot_be_removed_hinders_no_other() {
+    let folder = folder();
+    let cache = folder.path().join("cache");
+    for left in ["labs/lab-x/logs", "kind-clusters/left-1/shared", "kind-clusters/left-2/shared"] {
+        std::fs::create_dir_all(cache.join(left)).unwrap();
+        std::fs::write(cache.join(left).with_file_name("lock"), "").unwrap();
+    }
+    // There is no engine on this path.
+    let mut reap = Command::new(env!("CARGO_BIN_EXE_outage"));
+    reap.arg("reap").env("OUTAGE_CACHE", &cache).env("PATH", &cache);
+    let output = reap.output().unwrap();
+    let said = [&output.stdout[..], &output.stderr[..]].concat();
+    let said = String::from_utf8_lossy(&said);
+    assert_eq!(output.status.code(), Some(1), "{said}");
+    assert!(said.contains("removed: lab lab-x"), "{said}");
+    assert!(["left-1", "left-2"].iter().all(|name| said.contains(name)), "{said}");
+    assert!(!cache.join("labs/lab-x").exists());
+}

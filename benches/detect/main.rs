@@ -181,8 +181,7 @@ impl Bench {
             logs: None,
         };
         eprintln!("starting a lab");
-        let progress = Progress::silent();
-        let cluster = Provider::Lab.create(&self.supplies, options, &progress, &|_| {}).await?;
+        let cluster = Provider::Lab.create(&self.supplies, options, &|_| {}).await?;
         Ok(Held::new(cluster, None))
     }
 

@@ -89,10 +89,9 @@ impl Place {
         let began = Instant::now();
         println!("0.000 {BEGAN}");
         let say = move |text: String| println!("{:.3} {text}", began.elapsed().as_secs_f64());
-        let progress = Progress::silent();
         let mut closed = tokio::task::spawn_blocking(|| std::io::stdin().read(&mut [0]));
         let lab = tokio::select! {
-            lab = Provider::Lab.create(&self.supplies, options, &progress, &say) => lab?,
+            lab = Provider::Lab.create(&self.supplies, options, &say) => lab?,
             _ = &mut closed => return Ok(()),
         };
         say(UP.into());

@@ -6,7 +6,7 @@ use clap::Args;
 use tokio::time::Instant;
 
 use super::{Failure, program, supply};
-use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Progress, Wanted};
+use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::cluster::{Cluster, ClusterOptions, Provider};
 use crate::scenario::Addon;
 
@@ -73,9 +73,8 @@ impl Up {
         let say = move |text: String| {
             eprintln!("[{:5.1}s] {text}", began.elapsed().as_secs_f64());
         };
-        let progress = Progress::silent();
         let cluster = tokio::select! {
-            made = self.provider.create(&supplies, options, &progress, &say) => made?,
+            made = self.provider.create(&supplies, options, &say) => made?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
                 self.provider.sweep().await?;

@@ -23,6 +23,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls;
 
+use super::awaited::Awaited;
 use super::ledger::Ledger;
 use super::{Cluster, ClusterError};
 use crate::scenario::{Component, NodeRef, Program};
@@ -132,6 +133,8 @@ pub struct Access {
     /// The first without verification.
     trusting: Arc<rustls::ClientConfig>,
     ledger: Arc<Ledger>,
+    /// What its waits are for.
+    awaited: Awaited,
 }
 
 impl fmt::Debug for Access {
@@ -172,7 +175,18 @@ impl Access {
             cluster,
             config,
             ledger: Arc::default(),
+            awaited: Awaited::default(),
         })
+    }
+
+    /// The same, with its waits among these.
+    pub(super) fn awaiting(self, awaited: &Awaited) -> Self {
+        Self { awaited: awaited.clone(), ..self }
+    }
+
+    /// What its waits are for.
+    pub(super) fn awaited(&self) -> &Awaited {
+        &self.awaited
     }
 
     /// What the cluster has acknowledged so far, to whoever works with this access.

@@ -4,6 +4,7 @@
 
 mod addon;
 mod agent;
+mod awaited;
 mod checked;
 pub mod client;
 mod files;
@@ -17,8 +18,8 @@ mod provider;
 mod ready;
 mod renew;
 mod running;
-mod watch;
 pub mod sysctl;
+mod watch;
 
 use std::fmt;
 use std::net::{IpAddr, SocketAddr};

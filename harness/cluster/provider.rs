@@ -122,13 +122,10 @@ impl Provider {
         self,
         supplies: &Supplies,
         options: ClusterOptions,
-        progress: &Progress,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Arc<dyn Cluster>, ClusterError> {
         match self {
-            Self::Lab => {
-                Ok(Lab::start(Arc::clone(&supplies.assets), options, progress, say).await?)
-            }
+            Self::Lab => Ok(Lab::start(Arc::clone(&supplies.assets), options, say).await?),
             Self::Kind => {
                 let none = || ClusterError::new("these supplies are not for kind");
                 let tools = supplies.kind.as_ref().ok_or_else(none)?;

@@ -33,12 +33,17 @@ impl Access {
         path: &str,
     ) -> Result<(), ClusterError> {
         let address = self.apiserver(master)?;
+        let what = format!("{path} of the apiserver on {master}");
         loop {
             let limit = Duration::from_secs(2);
             let answer = self.get(Vantage::Beside, address, path, limit).await?;
             if matches!(answer, Answer::Status { code: 200, .. }) {
+                self.awaited().came(&what);
                 return Ok(());
             }
+            let mut seen = vec![answer.to_string()];
+            seen.extend(answer.failed_checks().into_iter().map(str::to_owned));
+            self.awaited().saw(&what, seen.join(", "));
             tokio::time::sleep(PERIOD).await;
         }
     }
@@ -54,27 +59,38 @@ impl Access {
         };
         let all = self.cluster().nodes().len();
         let nodes = Api::all(self.kube(FIRST)?);
-        await_objects(nodes, None, |nodes| nodes.iter().filter(ready).count() == all).await
+        let holds = |nodes: &[Arc<k8s::Node>]| {
+            let ready: Vec<_> = nodes.iter().filter(ready).collect();
+            counted(ready.len(), all, || {
+                let names = ready.iter().filter_map(|node| node.metadata.name.as_deref());
+                format!("Ready are {}", names.collect::<Vec<_>>().join(", "))
+            })
+        };
+        await_objects(self.awaited(), "every node Ready", nodes, None, holds).await
     }
 
     /// Waits until kube-proxy is ready on every node.
     pub(super) async fn await_kube_proxy(&self) -> Result<(), ClusterError> {
         let all = self.cluster().nodes().len();
         let sets = Api::<DaemonSet>::namespaced(self.kube(FIRST)?, "kube-system");
-        await_objects(sets, Some("kube-proxy"), |sets| {
+        let holds = |sets: &[Arc<DaemonSet>]| {
             let ready = sets.first().and_then(|set| set.status.as_ref()).map(|s| s.number_ready);
-            ready.is_some_and(|ready| usize::try_from(ready) == Ok(all))
-        })
-        .await
+            let ready = ready.and_then(|ready| usize::try_from(ready).ok()).unwrap_or_default();
+            counted(ready, all, || "ready by its DaemonSet".into())
+        };
+        await_objects(self.awaited(), "kube-proxy", sets, Some("kube-proxy"), holds).await
     }
 
     /// Waits until every node translates the apiservers' Service.
     pub(super) async fn await_services(&self) -> Result<(), ClusterError> {
         let reach = self.cluster().nodes().iter().map(|node| async {
             let limit = Duration::from_secs(2);
-            while node.connect(KUBERNETES.into(), limit).await?.is_err() {
+            let what = format!("the apiservers' Service from {}", node.name());
+            while let Err(error) = node.connect(KUBERNETES.into(), limit).await? {
+                self.awaited().saw(&what, error.to_string());
                 tokio::time::sleep(PERIOD).await;
             }
+            self.awaited().came(&what);
             Ok(())
         });
         try_join_all(reach).await.map(drop)
@@ -83,34 +99,44 @@ impl Access {
     /// Waits until every replica of `CoreDNS` is ready.
     pub(super) async fn await_coredns(&self) -> Result<(), ClusterError> {
         let deployments = Api::<Deployment>::namespaced(self.kube(FIRST)?, "kube-system");
-        await_objects(deployments, Some("coredns"), |found| {
-            found.first().is_some_and(|deployment| {
-                let wanted = deployment.spec.replicas;
-                let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
-                ready.is_some() && ready == wanted
-            })
-        })
-        .await
+        let holds = |found: &[Arc<Deployment>]| -> Result<(), String> {
+            let deployment = found.first().ok_or("there is no such Deployment")?;
+            let wanted = deployment.spec.replicas;
+            let ready = deployment.status.as_ref().and_then(|status| status.ready_replicas);
+            if ready.is_some() && ready == wanted {
+                return Ok(());
+            }
+            Err(format!("{} of {} replicas ready", ready.unwrap_or(0), wanted.unwrap_or(1)))
+        };
+        await_objects(self.awaited(), "CoreDNS", deployments, Some("coredns"), holds).await
     }
 
-    /// Waits until one apiserver's answer to a GET satisfies a condition.
+    /// Waits until one apiserver's answer to a GET satisfies a condition, which else says what it
+    /// sees.
     async fn await_json(
         &self,
         through: NodeRef,
         path: &str,
-        holds: impl Fn(&serde_json::Value) -> bool,
+        holds: impl Fn(&serde_json::Value) -> Result<(), String>,
     ) -> Result<(), ClusterError> {
         let address = self.apiserver(through)?;
+        let what = format!("{path} through {through}");
         loop {
             let limit = Duration::from_secs(2);
-            let answer = self.get(Vantage::Beside, address, path, limit).await?;
-            if let Answer::Status { code: 200, body } = answer
-                && serde_json::from_str(&body).is_ok_and(|value| holds(&value))
-            {
-                return Ok(());
+            let seen = match self.get(Vantage::Beside, address, path, limit).await? {
+                Answer::Status { code: 200, body } => match serde_json::from_str(&body) {
+                    Ok(value) => holds(&value),
+                    Err(error) => Err(error.to_string()),
+                },
+                answer => Err(answer.to_string()),
+            };
+            match seen {
+                Ok(()) => break self.awaited().came(&what),
+                Err(seen) => self.awaited().saw(&what, seen),
             }
             tokio::time::sleep(PERIOD * 5).await;
         }
+        Ok(())
     }
 
     /// Waits until an addon serves through every apiserver.
@@ -125,19 +151,33 @@ impl Access {
     async fn await_metrics(&self) -> Result<(), ClusterError> {
         let nodes = self.cluster().nodes().len();
         let services = Api::<APIService>::all(self.kube(FIRST)?);
-        await_objects(services, Some("v1beta1.metrics.k8s.io"), |found| {
+        let available = |found: &[Arc<APIService>]| -> Result<(), String> {
             let status = found.first().and_then(|service| service.status.as_ref());
-            let conditions = status.iter().flat_map(|status| status.conditions.iter().flatten());
-            conditions.into_iter().any(|c| c.type_ == "Available" && c.status == "True")
-        })
-        .await?;
+            let mut conditions =
+                status.iter().flat_map(|status| status.conditions.iter().flatten());
+            let condition = conditions.find(|condition| condition.type_ == "Available");
+            let condition = condition.ok_or("it has no such condition")?;
+            if condition.status == "True" {
+                return Ok(());
+            }
+            Err(condition.message.clone().unwrap_or_default())
+        };
+        let name = "v1beta1.metrics.k8s.io";
+        let what = format!("APIService {name} Available");
+        await_objects(self.awaited(), &what, services, Some(name), available).await?;
         // These can't be watched.
         let path = "/apis/metrics.k8s.io/v1beta1/nodes";
         let serves = self.masters().map(|master| {
             self.await_json(master.id(), path, |metrics| {
-                metrics["items"].as_array().is_some_and(|items| items.len() == nodes)
+                let figures = metrics["items"].as_array().map_or(0, Vec::len);
+                counted(figures, nodes, || "nodes with figures".into())
             })
         });
         try_join_all(serves).await.map(drop)
     }
+}
+
+/// Whether these are all, else how many there are, and more about them.
+fn counted(some: usize, all: usize, more: impl FnOnce() -> String) -> Result<(), String> {
+    if some == all { Ok(()) } else { Err(format!("{some} of {all}, {}", more())) }
 }

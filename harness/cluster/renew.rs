@@ -15,11 +15,13 @@
 //! Also where nothing has to be renewed a node may still count as lost whose kubelet could not tell the
 //! API for a while that it is there: that is waited for.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::{try_join, try_join_all};
 use k8s_openapi::api::core::v1 as k8s;
 use kube::api::{Api, DeleteParams, ListParams};
+use tokio::time::Instant;
 
 use super::client::{Access, Answer, Vantage};
 use super::ledger::NAMESPACE;
@@ -47,14 +49,21 @@ impl Access {
             self.await_kube_proxy().await?;
             self.await_coredns().await
         };
-        let late = |_| ClusterError::new(format!("it was not as good as new within {LIMIT:?}"));
-        tokio::time::timeout(LIMIT, renewed).await.map_err(late).flatten()
+        let late = || format!("it was not as good as new within {LIMIT:?}");
+        self.awaited().until(Instant::now() + LIMIT, late, renewed).await
     }
 
     async fn delete_writes(&self) -> Result<(), ClusterError> {
         let namespaces = Api::<k8s::Namespace>::all(self.kube(FIRST)?);
         match namespaces.delete(NAMESPACE, &DeleteParams::default()).await {
-            Ok(_) => await_objects(namespaces, Some(NAMESPACE), <[_]>::is_empty).await,
+            Ok(_) => {
+                let gone = |found: &[Arc<k8s::Namespace>]| {
+                    let Some(namespace) = found.first() else { return Ok(()) };
+                    Err(left(namespace))
+                };
+                let what = format!("the end of the namespace {NAMESPACE}");
+                await_objects(self.awaited(), &what, namespaces, Some(NAMESPACE), gone).await
+            }
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
             Err(error) => Err(ClusterError::caused("delete what was written", error)),
         }
@@ -72,14 +81,22 @@ impl Access {
     async fn await_probes(&self, node: &dyn Node) -> Result<(), ClusterError> {
         let address = self.apiserver(FIRST)?;
         let path = format!("/api/v1/nodes/{}/proxy/metrics/probes", node.name());
+        let what = format!("readiness of the pods on {}", node.name());
         loop {
             let limit = Duration::from_secs(2);
-            let answer = self.get(Vantage::Beside, address, &path, limit).await?;
-            if let Answer::Status { code: 200, body } = answer
-                && self.probed(node).await?.iter().all(|pod| found_ready(&body, pod))
-            {
-                return Ok(());
-            }
+            let seen = match self.get(Vantage::Beside, address, &path, limit).await? {
+                Answer::Status { code: 200, body } => {
+                    let mut pods = self.probed(node).await?;
+                    pods.retain(|pod| !found_ready(&body, pod));
+                    if pods.is_empty() {
+                        self.awaited().came(&what);
+                        return Ok(());
+                    }
+                    format!("not yet found ready: {}", pods.join(", "))
+                }
+                answer => answer.to_string(),
+            };
+            self.awaited().saw(&what, seen);
             // A kubelet's metrics can't be watched.
             tokio::time::sleep(PERIOD * 5).await;
         }
@@ -98,6 +115,15 @@ impl Access {
         });
         Ok(probed.filter_map(|pod| pod.metadata.name).collect())
     }
+}
+
+/// What a namespace that is being deleted says is left in it.
+fn left(namespace: &k8s::Namespace) -> String {
+    let status = namespace.status.iter();
+    let conditions = status.flat_map(|status| status.conditions.iter().flatten());
+    let said = conditions.filter(|condition| condition.status == "True");
+    let said: Vec<&str> = said.filter_map(|condition| condition.message.as_deref()).collect();
+    if said.is_empty() { "it is there".into() } else { said.join("; ") }
 }
 
 /// Whether a kubelet counts a successful readiness probe of this pod, since its start.

@@ -20,7 +20,7 @@ use super::log::Log;
 use super::queue::{Job, Queue};
 use super::resume::Past;
 use super::{Ask, Case, Chooser, Omit, Plan, PlanError, draw, run_case};
-use crate::assets::{KubernetesVersion, Progress};
+use crate::assets::KubernetesVersion;
 use crate::cluster::{Cluster, ClusterError, ClusterOptions, Provider, Supplies};
 use crate::event::{CaseInfo, Event, Verdict, What};
 use crate::fault;
@@ -310,16 +310,14 @@ impl Session {
                 // Whoever listened may be gone.
                 let say = move |text: String| drop(said.send(text));
                 let Some(unchanged) = unchanged else {
-                    let cluster =
-                        provider.create(&supplies, options, &Progress::silent(), &say).await?;
+                    let cluster = provider.create(&supplies, options, &say).await?;
                     return Ok(Held::new(cluster, Some(logs)));
                 };
                 let mut unchanged = unchanged.lock().await;
                 if let Some(found) = &*unchanged {
                     return Ok(Held::new(Arc::clone(found), None));
                 }
-                let cluster =
-                    provider.create(&supplies, options, &Progress::silent(), &say).await?;
+                let cluster = provider.create(&supplies, options, &say).await?;
                 *unchanged = Some(Arc::clone(&cluster));
                 Ok(Held::new(cluster, Some(logs)))
             }

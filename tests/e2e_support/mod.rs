@@ -103,7 +103,7 @@ impl Provider {
         };
         let began = Instant::now();
         let say = move |text: String| eprintln!("{:6.2} s  {text}", began.elapsed().as_secs_f64());
-        let cluster = self.of.create(&supplies, options, &Progress::silent(), &say).await?;
+        let cluster = self.of.create(&supplies, options, &say).await?;
         Ok(Made { cluster, busybox: busybox.ok_or("the assets hold no busybox")? })
     }
 }

@@ -29,10 +29,12 @@ use futures::future::{BoxFuture, try_join, try_join_all};
 use tokio::io::{AsyncBufReadExt, BufReader};
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
+use tokio::time::Instant;
 
 use super::agent::AGENT_ARGUMENT;
+use super::awaited::Awaited;
 use super::checked::checked;
-use super::client::{APISERVER_PORT, Access};
+use super::client::{APISERVER_PORT, Access, words};
 use super::files::link_or_copy;
 use super::running::name_of;
 use super::{Cluster, ClusterError, ClusterOptions, Command, DiedUnasked, Node, addon, agent};
@@ -62,7 +64,8 @@ const ADMINISTRATOR: &str = "admin.conf";
 /// The administrator's kubeconfig on a master.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
-/// A bound for what kind and Kubernetes do by themselves; measured: about 110 s on two cores.
+/// A bound for a start, most of which is kind's and Kubernetes' own; measured: about 110 s on two
+/// cores.
 const PATIENCE: Duration = Duration::from_secs(600);
 
 /// By what a cluster is held.
@@ -121,7 +124,10 @@ impl Kind {
         }
         let lock = make_folder()
             .map_err(|error| ClusterError::caused("make a folder for a kind cluster", error))?;
-        let made = Self::bring_up(assets, tools, options, lock.folder(), say).await;
+        let (awaited, deadline) = (Awaited::default(), Instant::now() + PATIENCE);
+        let late = || format!("the cluster was not up within {PATIENCE:?}");
+        let made = Self::bring_up(assets, tools, options, lock.folder(), &awaited, say);
+        let made = awaited.until(deadline, late, made).await;
         match &made {
             Ok(kind) => kind.hold(Hold::Own(lock)),
             // The failure that led here is the one to report.
@@ -135,6 +141,7 @@ impl Kind {
         tools: &Tools,
         options: ClusterOptions,
         folder: &Path,
+        awaited: &Awaited,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Arc<Self>, ClusterError> {
         reaper::start(&options.program, folder)?;
@@ -147,19 +154,16 @@ impl Kind {
             addon::lay_out(*addon, assets, &shared.join(addon.name()), "")?;
         }
         engine::make_network(&name).await?;
-        match create(tools, &options, folder, say).await {
+        match create(tools, &options, folder, awaited, say).await {
             Err(error) if is_promotion(&error) => {
                 say("kind: kubeadm took a promoted etcd member for a learner; once more".into());
-                create(tools, &options, folder, say).await?;
+                create(tools, &options, folder, awaited, say).await?;
             }
             made => made?,
         }
         let kind = Self::enter(options, tools.image.clone(), folder).await?;
         say(format!("{} nodes entered", kind.nodes.len()));
-        let up = kind.await_kubernetes(say);
-        tokio::time::timeout(PATIENCE, up).await.map_err(|_| {
-            ClusterError::new(format!("Kubernetes was not up within {PATIENCE:?}"))
-        })??;
+        kind.await_kubernetes(awaited, say).await?;
         reuse::describe(&kind)?;
         Ok(kind)
     }
@@ -219,9 +223,10 @@ impl Kind {
 
     async fn await_kubernetes(
         self: &Arc<Self>,
+        awaited: &Awaited,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), ClusterError> {
-        let access = Access::new(Arc::clone(self) as Arc<dyn Cluster>).await?;
+        let access = Access::new(Arc::clone(self) as Arc<dyn Cluster>).await?.awaiting(awaited);
         let masters = access.masters().map(|master| access.await_apiserver(master.id(), "/readyz"));
         try_join_all(masters).await?;
         say(format!("{0} of {0} apiservers ready", self.options.masters));
@@ -290,15 +295,15 @@ impl Kind {
     }
 }
 
-/// Whether kubeadm did not hear that etcd had promoted its new member, which happens where a disk is
-/// slow, and asked for it again and again until it gave up. Later versions look before they ask again.
-/// <https://github.com/kubernetes/kubeadm/issues/3317>
-fn is_promotion(error: &ClusterError) -> bool {
 /// Whether the engine does not know a container: a node that is gone has no logs.
 fn is_gone(error: &ClusterError) -> bool {
     error.to_string().to_lowercase().contains("no such container")
 }
 
+/// Whether kubeadm did not hear that etcd had promoted its new member, which happens where a disk is
+/// slow, and asked for it again and again until it gave up. Later versions look before they ask again.
+/// <https://github.com/kubernetes/kubeadm/issues/3317>
+fn is_promotion(error: &ClusterError) -> bool {
     error.to_string().lines().any(|line| line.ends_with("can only promote a learner member"))
 }
 
@@ -307,6 +312,7 @@ async fn create(
     tools: &Tools,
     options: &ClusterOptions,
     folder: &Path,
+    awaited: &Awaited,
     say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), ClusterError> {
     let name = name_of(folder);
@@ -351,10 +357,12 @@ async fn create(
                 let step: String = done.chars().filter(char::is_ascii).collect();
                 say(format!("kind: {}", step.trim()));
             }
+            awaited.saw("kind create cluster", &*line);
             last.push(line);
         }
     }
     let status = kind.wait().await.map_err(failed)?;
+    awaited.came("kind create cluster");
     if status.success() {
         return Ok(());
     }
@@ -432,14 +440,21 @@ async fn remove_locked(folder: &Path) -> Result<(), ClusterError> {
 /// names.
 ///
 /// # Errors
-/// If one can't be removed.
+/// Which can't be removed, and which were.
 pub(super) async fn sweep() -> Result<Vec<String>, ClusterError> {
-    let mut removed = Vec::new();
+    let (mut removed, mut failed) = (Vec::new(), Vec::new());
     for lock in abandoned(&clusters()?) {
-        removed.push(name_of(lock.folder()));
-        remove(lock).await?;
+        let name = name_of(lock.folder());
+        match remove(lock).await {
+            Ok(()) => removed.push(name),
+            Err(error) => failed.push(format!("can't remove {name}: {}", words(&error))),
+        }
     }
-    Ok(removed)
+    if failed.is_empty() {
+        return Ok(removed);
+    }
+    failed.extend(removed.iter().map(|name| format!("removed: {name}")));
+    Err(ClusterError::new(failed.join("\n")))
 }
 
 impl Cluster for Kind {
@@ -545,14 +560,6 @@ mod tests {
     }
 
     #[test]
-    fn containers_are_named_as_kind_names_them() {
-        assert_eq!(container("outage-1", NodeRef::Master(1)), "outage-1-control-plane");
-        assert_eq!(container("outage-1", NodeRef::Master(3)), "outage-1-control-plane3");
-        assert_eq!(container("outage-1", NodeRef::Worker(1)), "outage-1-worker");
-        assert_eq!(container("outage-1", NodeRef::Worker(2)), "outage-1-worker2");
-    }
-}
-    #[test]
     fn only_logs_of_a_container_that_is_gone_are_not_missed() {
         let failed = |why: &str| is_gone(&ClusterError::new(format!("docker cp: exit 1: {why}")));
         assert!(failed("Error: No such container: outage-1-worker"));
@@ -561,3 +568,11 @@ mod tests {
         assert!(!failed("no space left on device"));
     }
 
+    #[test]
+    fn containers_are_named_as_kind_names_them() {
+        assert_eq!(container("outage-1", NodeRef::Master(1)), "outage-1-control-plane");
+        assert_eq!(container("outage-1", NodeRef::Master(3)), "outage-1-control-plane3");
+        assert_eq!(container("outage-1", NodeRef::Worker(1)), "outage-1-worker");
+        assert_eq!(container("outage-1", NodeRef::Worker(2)), "outage-1-worker2");
+    }
+}

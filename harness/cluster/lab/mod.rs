@@ -22,7 +22,6 @@ mod store;
 use std::fs::{self, File};
 use std::io::Write;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -31,6 +30,7 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
+use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
@@ -40,7 +40,7 @@ use super::files::link_or_copy;
 use super::logs::last_lines;
 use super::running::{LOCK, name_of};
 use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
-use crate::assets::{Assets, Binary, Cache, Progress};
+use crate::assets::{Assets, Binary, Cache, remove_tree};
 use crate::scenario::NodeRef;
 pub use enter::enter;
 use layout::{LabPaths, network};
@@ -60,6 +60,9 @@ const LOG: &str = "logs/lab.log";
 
 /// This program, in the lab's folder.
 const PROGRAM: &str = "outage";
+
+/// How long the first process may take to be set up; it needs far less than a second.
+const SET_UP: Duration = Duration::from_secs(30);
 
 /// The administrator's kubeconfig, for [`enter`].
 const KUBECONFIG: &str = "kubeconfig";
@@ -131,23 +134,27 @@ pub struct Lab {
 
 impl Lab {
     /// Makes the lab's folder and its first process; no nodes yet.
+    ///
+    /// # Errors
+    /// What could not be made, with the last words of the first process. Nothing stays.
     async fn prepare(
         assets: &Arc<Assets>,
         options: &Options,
-        progress: &Progress,
+        say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, ClusterError> {
         let labs = labs()?;
-        remove_abandoned(&labs, progress, &mut Vec::new());
-        let (folder, lock) = make_folder(&labs)
+        Swept::of(&labs).tell(say);
+        // The folder goes before its lock, and both after the first process, should this fail.
+        let (lock, folder) = make_folder(&labs)
             .map_err(|error| ClusterError::caused(format!("make {}", labs.display()), error))?;
         // A file of the lab's own: nodes that are powered on again need it, whatever becomes of the
         // one that the user started.
-        let program = folder.join(PROGRAM);
+        let program = folder.path().join(PROGRAM);
         link_or_copy(&options.program, &program).map_err(|error| {
             ClusterError::caused(format!("take {}", options.program.display()), error)
         })?;
         let paths = LabPaths {
-            folder: folder.display().to_string(),
+            folder: folder.path().display().to_string(),
             node_root: assets.node_root().display().to_string(),
             exe: program.display().to_string(),
         };
@@ -155,7 +162,8 @@ impl Lab {
             .map_err(|error| ClusterError::caused("make the lab's control socket", error))?;
         let argument = serde_json::to_string(&paths)
             .map_err(|error| ClusterError::caused("write the lab's paths", error))?;
-        let log = File::create(folder.join(LOG))
+        let log_file = folder.path().join(LOG);
+        let log = File::create(&log_file)
             .map_err(|error| ClusterError::caused("make the lab's log", error))?;
         let init = tokio::process::Command::new(&program)
             .args([INIT_ARGUMENT, &argument])
@@ -163,19 +171,22 @@ impl Lab {
             .stdout(Stdio::null())
             .stderr(Stdio::from(log))
             .env_clear()
+            .kill_on_drop(true)
             .spawn()
             .map_err(|error| ClusterError::caused(format!("start {}", program.display()), error))?;
         if let Some(pid) = init.id() {
             writeln!(&lock, "{pid}")
                 .map_err(|error| ClusterError::caused("write the lab's lock", error))?;
         }
-        let link = Link::open("the lab", ours).await?;
+        let late = |_| ClusterError::new(format!("the lab was not set up within {SET_UP:?}"));
+        let opened = tokio::time::timeout(SET_UP, Link::open("the lab", ours)).await;
+        let link = opened.map_err(late).flatten().map_err(|error| with_log(error, &log_file))?;
         let (deaths, first_deaths) = broadcast::channel(64);
         let ending = Arc::new(AtomicBool::new(false));
-        watch(&link, &deaths, &ending, folder.join(LOG));
+        watch(&link, &deaths, &ending, log_file);
         Ok(Self {
             options: options.clone(),
-            folder,
+            folder: folder.keep(),
             _lock: lock,
             assets: Arc::clone(assets),
             control: Mutex::new(Some(Arc::new(link))),
@@ -300,14 +311,15 @@ impl Lab {
                 init.kill().await.map_err(|error| ClusterError::caused("kill the lab", error))?;
             }
         }
-        if self.folder.exists() {
-            self.keep_pod_logs()
-                .map_err(|error| ClusterError::caused("keep the containers' logs", error))?;
-            remove_tree(&self.folder).map_err(|error| {
-                ClusterError::caused(format!("remove {}", self.folder.display()), error)
-            })?;
+        if !self.folder.exists() {
+            return Ok(());
         }
-        Ok(())
+        // The folder goes, whatever becomes of the logs.
+        let kept = self.keep_pod_logs();
+        remove_tree(&self.folder).map_err(|error| {
+            ClusterError::caused(format!("remove {}", self.folder.display()), error)
+        })?;
+        kept.map_err(|error| ClusterError::caused("keep the containers' logs", error))
     }
 }
 
@@ -404,17 +416,27 @@ fn watch(
     });
 }
 
-/// Makes a folder of its own, locked for as long as the lab lives.
-fn make_folder(labs: &Path) -> std::io::Result<(PathBuf, File)> {
+/// An error of a first process that could not tell its reason, and what it wrote before.
+fn with_log(error: ClusterError, log: &Path) -> ClusterError {
+    let lines = last_lines(log).join("\n");
+    if lines.is_empty() {
+        return error;
+    }
+    ClusterError { context: format!("{}; its last words:\n{lines}", error.context), ..error }
+}
+
+/// Makes a folder of its own, which goes unless it is kept, and locks it for as long as the lab
+/// lives.
+fn make_folder(labs: &Path) -> std::io::Result<(File, TempDir)> {
     fs::create_dir_all(labs)?;
-    let folder = tempfile::Builder::new().prefix("lab-").tempdir_in(labs)?.keep();
-    let lock = File::create(folder.join(LOCK))?;
+    let folder = tempfile::Builder::new().prefix("lab-").tempdir_in(labs)?;
+    let lock = File::create(folder.path().join(LOCK))?;
     lock.lock()?;
     for dir in ["logs", "nodes", "bin", "control"] {
-        fs::create_dir(folder.join(dir))?;
+        fs::create_dir(folder.path().join(dir))?;
     }
-    File::create(folder.join("bin").join(RUNC_NAME))?;
-    Ok((folder, lock))
+    File::create(folder.path().join("bin").join(RUNC_NAME))?;
+    Ok((lock, folder))
 }
 
 /// Where the folders of all labs are.
@@ -428,45 +450,70 @@ fn labs() -> Result<PathBuf, ClusterError> {
 /// processes are gone; their names.
 ///
 /// # Errors
-/// If one can't be removed within 20 s.
+/// Which can't be removed within 20 s, and which were.
 pub async fn sweep() -> Result<Vec<String>, ClusterError> {
     const LIMIT: Duration = Duration::from_secs(20);
     const PERIOD: Duration = Duration::from_millis(50);
     let labs = labs()?;
+    let began = tokio::time::Instant::now();
     let mut removed = Vec::new();
-    let swept = async {
+    loop {
+        let swept = Swept::of(&labs);
+        removed.extend(swept.removed.iter().map(|folder| name_of(folder)));
         // What is just ending may still write.
-        while !remove_abandoned(&labs, &Progress::silent(), &mut removed) {
-            tokio::time::sleep(PERIOD).await;
+        if swept.failed.is_empty() {
+            return Ok(removed);
         }
-    };
-    tokio::time::timeout(LIMIT, swept).await.map_err(|_| {
-        ClusterError::new(format!("a lab that ended can't be removed from {}", labs.display()))
-    })?;
-    Ok(removed)
+        if began.elapsed() > LIMIT {
+            let mut text = swept.failed.join("\n");
+            if !removed.is_empty() {
+                text = format!("{text}\nremoved: {}", removed.join(", "));
+            }
+            return Err(ClusterError::new(text));
+        }
+        tokio::time::sleep(PERIOD).await;
+    }
 }
 
-/// Removes the folders of labs whose harness is gone, and adds their names; whether none is left.
-fn remove_abandoned(labs: &Path, progress: &Progress, removed: &mut Vec<String>) -> bool {
-    let Ok(entries) = fs::read_dir(labs) else { return true };
-    let mut all = true;
-    for folder in entries.flatten().map(|entry| entry.path()) {
-        // A folder without a lock is just being made, or was given up in that moment long ago.
-        let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
-        if lock.try_lock().is_ok() {
+/// What became of the folders of labs whose harness is gone.
+#[derive(Debug, Default)]
+struct Swept {
+    removed: Vec<PathBuf>,
+    /// Which could not be removed, and why.
+    failed: Vec<String>,
+}
+
+impl Swept {
+    /// Removes them.
+    fn of(labs: &Path) -> Self {
+        let mut swept = Self::default();
+        for folder in fs::read_dir(labs).into_iter().flatten().flatten().map(|entry| entry.path()) {
+            // One that is just being made is not locked yet, but has nothing beside its lock.
+            let mut held = fs::read_dir(&folder).into_iter().flatten().flatten();
+            if held.all(|entry| entry.file_name() == LOCK) {
+                continue;
+            }
+            let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
+            if lock.try_lock().is_err() {
+                continue;
+            }
             match remove_tree(&folder) {
-                Ok(()) => {
-                    progress.notice(format!("removed {}: its run was killed", folder.display()));
-                    removed.extend(folder.file_name().map(|name| name.display().to_string()));
-                }
+                Ok(()) => swept.removed.push(folder),
                 Err(error) => {
-                    all = false;
-                    progress.warning(format!("can't remove {}: {error}", folder.display()));
+                    swept.failed.push(format!("can't remove {}: {error}", folder.display()));
                 }
             }
         }
+        swept
     }
-    all
+
+    /// Says it.
+    fn tell(self, say: &(dyn Fn(String) + Send + Sync)) {
+        for folder in self.removed {
+            say(format!("removed {}: its run was killed", folder.display()));
+        }
+        self.failed.into_iter().for_each(say);
+    }
 }
 
 /// Moves a folder of plain files, also to another file system.
@@ -489,24 +536,6 @@ fn move_tree(from: &Path, to: &Path) -> std::io::Result<()> {
     }
 }
 
-/// Removes a folder, also where it holds folders without permissions, as overlay mounts leave.
-fn remove_tree(folder: &Path) -> std::io::Result<()> {
-    for entry in fs::read_dir(folder)? {
-        let entry = entry?;
-        let path = entry.path();
-        if entry.file_type()?.is_dir() {
-            let mode = path.symlink_metadata()?.permissions().mode();
-            if mode & 0o700 != 0o700 {
-                fs::set_permissions(&path, fs::Permissions::from_mode(0o700))?;
-            }
-            remove_tree(&path)?;
-        } else {
-            fs::remove_file(&path)?;
-        }
-    }
-    fs::remove_dir(folder)
-}
-
 /// Does the work of a lab's first process or of runc, if that is what this program was started as;
 /// the exit code.
 pub(super) fn stand_in() -> Option<i32> {
@@ -519,5 +548,45 @@ pub(super) fn stand_in() -> Option<i32> {
         INIT_ARGUMENT => Some(init::main(&args.next()?)),
         enter::TRIAL_ARGUMENT => Some(enter::trial_main()),
         _ => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_folders_that_nobody_holds_or_is_just_making_are_swept() {
+        let labs = tempfile::tempdir().unwrap();
+        let (held, alive) = make_folder(labs.path()).unwrap();
+        let (lock, dead) = make_folder(labs.path()).unwrap();
+        drop(lock);
+        // Made, and not locked yet.
+        let young = labs.path().join("lab-young");
+        fs::create_dir(&young).unwrap();
+        assert_eq!(Swept::of(labs.path()).removed, [dead.path()]);
+        File::create(young.join(LOCK)).unwrap();
+        let swept = Swept::of(labs.path());
+        assert!(swept.removed.is_empty() && swept.failed.is_empty(), "{swept:?}");
+        assert!(young.join(LOCK).exists() && alive.path().exists());
+        drop(held);
+    }
+
+    #[test]
+    fn a_folder_that_is_not_kept_goes() {
+        let labs = tempfile::tempdir().unwrap();
+        let path = make_folder(labs.path()).unwrap().1.path().to_owned();
+        assert!(!path.exists());
+    }
+
+    #[test]
+    fn what_the_first_process_wrote_last_is_told() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = folder.path().join("log");
+        let ended = || ClusterError::new("the lab ended during its set-up");
+        assert_eq!(with_log(ended(), &log).to_string(), "the lab ended during its set-up");
+        fs::write(&log, "one\nlibc: not found\n").unwrap();
+        let told = with_log(ended(), &log).to_string();
+        assert!(told.ends_with("its last words:\none\nlibc: not found"), "{told}");
     }
 }

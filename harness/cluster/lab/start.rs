@@ -10,12 +10,14 @@ use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use futures::future::{try_join, try_join_all, try_join3, try_join4};
+use tokio::time::Instant;
 
 use super::layout::network;
 use super::node::LabNode;
 use super::{KUBECONFIG, Lab, Machine, Options, config, pause_image, room, store};
 use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
 use crate::cluster::agent::Program;
+use crate::cluster::awaited::Awaited;
 use crate::cluster::checked::{checked, refused, status};
 use crate::cluster::client::{APISERVER_PORT, Access};
 use crate::cluster::logs::{last_lines, log_streams};
@@ -93,7 +95,6 @@ impl Lab {
     pub async fn start(
         assets: Arc<Assets>,
         options: Options,
-        progress: &Progress,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Arc<Self>, ClusterError> {
         let cache = Cache::from_env()
@@ -102,15 +103,25 @@ impl Lab {
             .map_err(|error| ClusterError::caused("choose a version", error))?;
         room::check(options.masters + options.workers)?;
         say("image store".into());
-        let images = store::image_store(&cache, &assets, &options, progress).await?;
-        let mut lab = Self::prepare(&assets, &options, progress).await?;
+        let silent = Progress::silent();
+        let images = store::image_store(&cache, &assets, &options, &silent).await?;
+        let mut lab = Self::prepare(&assets, &options, say).await?;
+        let (awaited, deadline) = (Awaited::default(), Instant::now() + PATIENCE);
+        let logs = lab.all_logs();
+        let late = || {
+            let log = last_lines(&logs.join("master-1/kubelet.log")).join("\n");
+            format!(
+                "Kubernetes was not up within {PATIENCE:?}; the last lines of the first kubelet:\n{log}"
+            )
+        };
         let mut deaths = lab.deaths.subscribe();
         let machines = machines(&options);
-        let up = lab.bring_up(&machines, differences, &images, say).await;
+        let up = lab.bring_up(&machines, differences, &images, &awaited, say);
+        let up = awaited.until(deadline, late, up).await;
         let lab = Arc::new(lab);
         let result = match up {
             Ok(()) => tokio::select! {
-                result = lab.await_kubernetes(say) => result,
+                result = awaited.until(deadline, late, lab.await_kubernetes(&awaited, say)) => result,
                 Ok(death) = deaths.recv() => Err(unasked(&death)),
             },
             Err(error) => Err(error),
@@ -128,6 +139,7 @@ impl Lab {
         machines: &[Machine],
         differences: &Differences,
         images: &Entry,
+        awaited: &Awaited,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), ClusterError> {
         self.make_binaries()?;
@@ -144,7 +156,7 @@ impl Lab {
             node.service(Service::Containerd, true).await?;
             Ok::<_, ClusterError>(Arc::new(node))
         }));
-        let balancer = self.start_load_balancer(machines);
+        let balancer = self.start_load_balancer(machines, awaited);
         let (pki, phases, nodes, balancer) =
             try_join4(pki, self.phases(), booted, balancer).await?;
         *self.balancer.lock().unwrap_or_else(PoisonError::into_inner) = Some(balancer);
@@ -259,50 +271,43 @@ done
     /// kubeadm's addons as soon as they can work.
     async fn await_kubernetes(
         self: &Arc<Self>,
+        awaited: &Awaited,
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<(), ClusterError> {
-        let access = Access::new(Arc::clone(self) as Arc<dyn Cluster>).await?;
-        let all = async {
-            self.start_controllers(&access).await?;
-            self.resume_load_balancer()?;
-            say("load balancer serves".into());
-            let addons = self.addons();
-            let ready = async {
-                let masters = access.masters();
-                let waits = masters.map(|master| access.await_apiserver(master.id(), "/readyz"));
-                try_join_all(waits).await?;
-                say(format!("{0} of {0} apiservers ready", self.options.masters));
-                Ok(())
-            };
-            let nodes = async {
-                access.await_nodes().await?;
-                say(format!("{0} of {0} nodes Ready", self.nodes.len()));
-                Ok(())
-            };
-            try_join3(addons, ready, nodes).await?;
-            access.await_kube_proxy().await?;
-            access.await_services().await?;
-            say("kube-proxy running".into());
-            let coredns = async {
-                self.add_coredns().await?;
-                access.await_coredns().await?;
-                say("CoreDNS running".into());
-                Ok(())
-            };
-            let addons = try_join_all(self.options.addons.iter().map(|addon| async {
-                self.add(*addon).await?;
-                access.await_addon(*addon).await?;
-                say(format!("{} serving", addon.name()));
-                Ok(())
-            }));
-            try_join(coredns, addons).await.map(drop)
+        let access = Access::new(Arc::clone(self) as Arc<dyn Cluster>).await?.awaiting(awaited);
+        self.start_controllers(&access).await?;
+        self.resume_load_balancer()?;
+        say("load balancer serves".into());
+        let addons = self.addons();
+        let ready = async {
+            let masters = access.masters();
+            let waits = masters.map(|master| access.await_apiserver(master.id(), "/readyz"));
+            try_join_all(waits).await?;
+            say(format!("{0} of {0} apiservers ready", self.options.masters));
+            Ok(())
         };
-        tokio::time::timeout(PATIENCE, all).await.unwrap_or_else(|_| {
-            let log = last_lines(&self.all_logs().join("master-1/kubelet.log")).join("\n");
-            Err(ClusterError::new(format!(
-                "Kubernetes was not up within {PATIENCE:?}; the last lines of the first kubelet:\n{log}"
-            )))
-        })
+        let nodes = async {
+            access.await_nodes().await?;
+            say(format!("{0} of {0} nodes Ready", self.nodes.len()));
+            Ok(())
+        };
+        try_join3(addons, ready, nodes).await?;
+        access.await_kube_proxy().await?;
+        access.await_services().await?;
+        say("kube-proxy running".into());
+        let coredns = async {
+            self.add_coredns().await?;
+            access.await_coredns().await?;
+            say("CoreDNS running".into());
+            Ok(())
+        };
+        let addons = try_join_all(self.options.addons.iter().map(|addon| async {
+            self.add(*addon).await?;
+            access.await_addon(*addon).await?;
+            say(format!("{} serving", addon.name()));
+            Ok(())
+        }));
+        try_join(coredns, addons).await.map(drop)
     }
 
     /// Gives each master's kubelet the manifests that were held back when the apiserver beside it
@@ -327,6 +332,7 @@ done
     async fn start_load_balancer(
         &self,
         machines: &[Machine],
+        awaited: &Awaited,
     ) -> Result<Arc<Program>, ClusterError> {
         let link = self.control()?;
         let text = config::haproxy(machines.iter().filter(|machine| machine.is_master()));
@@ -357,13 +363,15 @@ done
             }
         });
         let address = SocketAddr::new(network::LOAD_BALANCER.into(), APISERVER_PORT);
-        while link.connect(address, Duration::from_secs(1)).await?.is_err() {
+        while let Err(error) = link.connect(address, Duration::from_secs(1)).await? {
+            awaited.saw("haproxy", error.to_string());
             if program.ended() {
                 let lines = last_lines(&shown).join("\n");
                 return Err(ClusterError::new(format!("haproxy does not start: {lines}")));
             }
             tokio::time::sleep(PERIOD).await;
         }
+        awaited.came("haproxy");
         link.signal(&program, libc::SIGSTOP);
         Ok(program)
     }

@@ -19,6 +19,9 @@ use crate::cluster::{ClusterError, Command, Node, Service};
 /// Raised when the same archives would be unpacked differently.
 const FORMAT: &str = "2";
 
+/// A bound for unpacking all images; measured: about 10 s on two cores.
+const LIMIT: Duration = Duration::from_mins(10);
+
 /// What can fail while the store is made.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum StoreError {
@@ -39,7 +42,8 @@ pub(super) async fn image_store(
     let key = key(assets, options).map_err(failed)?;
     let make = async |dir: PathBuf| -> Result<_, StoreError> {
         let task = progress.task(format!("image store of Kubernetes {}", options.kubernetes));
-        fill(&dir, assets, options, progress).await?;
+        let say = |text: String| progress.notice(text);
+        fill(&dir, assets, options, &say).await?;
         task.finish();
         Ok(Vec::new())
     };
@@ -75,14 +79,23 @@ fn key(assets: &Assets, options: &Options) -> Result<String, StoreError> {
     Ok(format!("{}-{images}-{packages}-{FORMAT}", options.kubernetes))
 }
 
-/// Boots a node without a network, has its containerd import the archives, and keeps its folder.
+/// Has a lab unpack the images into a folder. Nothing else stays.
 async fn fill(
     dir: &Path,
     assets: &Arc<Assets>,
     options: &Options,
-    progress: &Progress,
+    say: &(dyn Fn(String) + Send + Sync),
 ) -> Result<(), ClusterError> {
-    let lab = Lab::prepare(assets, options, progress).await?;
+    let lab = Lab::prepare(assets, options, say).await?;
+    let late = |_| ClusterError::new(format!("the images were not unpacked within {LIMIT:?}"));
+    let unpacked = tokio::time::timeout(LIMIT, unpack(&lab, dir, assets)).await;
+    let ended = lab.end().await;
+    // The first failure is the one to report.
+    unpacked.map_err(late).flatten().and(ended)
+}
+
+/// Boots a node without a network, has its containerd import the archives, and keeps its folder.
+async fn unpack(lab: &Lab, dir: &Path, assets: &Assets) -> Result<(), ClusterError> {
     lab.make_binaries()?;
     let machine = Machine::builder();
     lab.make_node_folders(&machine, None)?;
@@ -111,8 +124,7 @@ async fn fill(
     let snapshots = "io.containerd.snapshotter.v1.overlayfs";
     move_into(&from.join(snapshots), &dir.join(snapshots))?;
     make_readable(dir)
-        .map_err(|error| ClusterError::caused(format!("read {}", dir.display()), error))?;
-    lab.end().await
+        .map_err(|error| ClusterError::caused(format!("read {}", dir.display()), error))
 }
 
 fn move_into(from: &Path, to: &Path) -> Result<(), ClusterError> {
