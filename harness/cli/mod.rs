@@ -24,6 +24,10 @@ use std::process::ExitCode;
 use std::sync::Arc;
 
 use clap::{CommandFactory, Parser, Subcommand};
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::assets::{
     AssetError, Assets, Cache, Fetcher, KindAssets, Progress, Sources, Wanted, progress,
@@ -90,9 +94,19 @@ enum Subcommands {
     Completion(completion::Completion),
 }
 
+/// Shows this program's own warnings on standard error, and no library's: what they warn of is what an
+/// outage looks like.
+fn show_warnings() {
+    let own = Targets::new().with_target(env!("CARGO_PKG_NAME"), tracing::Level::WARN);
+    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = lines.without_time().with_target(false);
+    tracing_subscriber::registry().with(lines.with_filter(own)).init();
+}
+
 /// Runs the command that the arguments name. No thread may exist yet.
 pub fn main() -> ExitCode {
     let arguments = Arguments::parse();
+    show_warnings();
     let result = match arguments.command {
         // Entering namespaces needs a process with one thread.
         Subcommands::Shell(shell) => shell.run(),
