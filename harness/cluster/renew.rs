@@ -34,17 +34,16 @@ use super::{ClusterError, Node, Service};
 const LIMIT: Duration = Duration::from_mins(1);
 
 impl Access {
-    /// Waits until all is ready that is when a cluster was just made. If it is `spent`, starts every
-    /// kubelet anew before, waits until each has found every pod ready that is probed, and deletes what
-    /// was written.
+    /// Deletes what was written, and waits until all is ready that is when a cluster was just made. If it
+    /// is `spent`, starts every kubelet anew before, and waits until each has found every pod ready that
+    /// is probed.
     ///
     /// # Errors
     /// If that is not so within a minute. The cluster is not as good as new then.
     pub async fn renew(&self, spent: bool) -> Result<(), ClusterError> {
         let renewed = async {
-            if spent {
-                try_join(self.start_kubelets_anew(), self.delete_writes()).await?;
-            }
+            let anew = async { if spent { self.start_kubelets_anew().await } else { Ok(()) } };
+            try_join(anew, self.delete_writes()).await?;
             self.await_nodes().await?;
             self.await_kube_proxy().await?;
             self.await_coredns().await
