@@ -24,7 +24,7 @@ pub(super) enum AssetsCommand {
         #[arg(long)]
         kind: bool,
     },
-    /// Prints where a binary, `node-root` or an image is
+    /// Prints where a binary, `node-root` or an image is; it is fetched or built if it is not cached
     Path {
         /// Its name: `kubelet`, `kind`, `node-root`, `registry.k8s.io/pause:3.10.1`
         name: String,

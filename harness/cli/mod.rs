@@ -50,7 +50,7 @@ struct Arguments {
 const EXAMPLES: &str = "\
 Examples:
   outage run stopped-apiserver                     every variant of a built-in scenario
-  outage run stopped-apiserver --variant lease-*   only some
+  outage run stopped-apiserver --variant 'lease-*' only some
   outage explain stopped-apiserver                 what it does, step by step
   outage explain spec.steps.inject.fault           what a field of scenarios is for
   outage new my-incident                           a file to start from

@@ -164,7 +164,7 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         reader.report(finding.help("add an expectation with the probe `writes` before this one"));
     }
     let (steps, ((), steps_node)) = (steps?, steps_node?);
-    history::check(reader, &steps, variants_node.unwrap_or(steps_node));
+    history::check(reader, &steps, steps_node, variants_node.unwrap_or(steps_node));
     let steps = steps.into_iter().flatten().map(|(step, _)| step).collect();
     Some(Scenario {
         name: String::new(),
@@ -432,8 +432,13 @@ const EXPECTATION: Shape = Shape::Shared(
             .examples(&["from: stopped"]),
             optional("throughout", "It must hold all this time.", DURATION)
                 .examples(&["throughout: 60s"]),
-            optional("after", "How long after the start of its step that begins.", DURATION)
-                .or("0s"),
+            optional(
+                "after",
+                "How long after its cause the window opens; in a later step than the first after the \
+                 change: after the start of its step.",
+                DURATION,
+            )
+            .or("0s"),
             WAITS_FOR,
         ],
         &[

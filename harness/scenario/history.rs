@@ -10,18 +10,31 @@ use super::tree::{Node, Value};
 use super::{Action, Expectation, Fault, Step, Timing, Version};
 
 /// The steps so far, by variant, as they are carried out on one version of Kubernetes.
-struct History {
+struct History<'a> {
     version: Version,
     /// Whether not all versions are alike.
     versioned: bool,
     variants: BTreeMap<String, Past>,
     /// A step could not be read: what seems to be missing may stand there.
     incomplete: bool,
+    /// The names of actions in such steps; nothing: one that can't be read either.
+    unread: Vec<Option<&'a str>>,
 }
 
 /// Reports what does not fit together, in the first version of Kubernetes in which that is so. What
-/// a variant lacks is shown at `variants`; a step that could not be read is nothing.
-pub(super) fn check(reader: &mut Reader, steps: &[Option<(Step, &Node)>], variants: &Node) {
+/// a variant lacks is shown at `variants`; a step of `all` that could not be read is nothing.
+pub(super) fn check(
+    reader: &mut Reader,
+    steps: &[Option<(Step, &Node)>],
+    all: &Node,
+    variants: &Node,
+) {
+    let items = match &all.value {
+        Value::List(items) => items.as_slice(),
+        _ => &[],
+    };
+    let unread = items.iter().zip(steps).filter(|(_, step)| step.is_none());
+    let unread: Vec<_> = unread.filter_map(|(item, _)| action_in(item)).collect();
     let versions = reader.versions.clone();
     let read = || steps.iter().flatten().map(|(step, _)| step);
     // Between two bounds all versions are alike.
@@ -32,8 +45,13 @@ pub(super) fn check(reader: &mut Reader, steps: &[Option<(Step, &Node)>], varian
     let versioned = bounds.len() > 1;
     let mut of_version = |version| {
         let found = reader.found();
-        let mut history =
-            History { version, versioned, variants: BTreeMap::new(), incomplete: false };
+        let mut history = History {
+            version,
+            versioned,
+            variants: BTreeMap::new(),
+            incomplete: false,
+            unread: unread.clone(),
+        };
         for step in steps {
             match step {
                 Some((step, node)) => history.step(reader, step, node),
@@ -96,7 +114,7 @@ impl Past {
     }
 }
 
-impl History {
+impl<'a> History<'a> {
     /// A step follows; `node` is what stands under its name.
     fn step(&mut self, reader: &mut Reader, step: &Step, node: &Node) {
         let Some(all) = reader.variants.clone() else { return };
@@ -125,7 +143,7 @@ impl History {
             }
             Step::Recover(expectations) => {
                 self.counts_from(reader, expectations, node);
-                let early = "nothing was reverted or remedied before this is to recover";
+                let early = "this is to recover before anything was reverted or remedied";
                 for (variants, node) in located(&all, version, expectations, node) {
                     self.too_early(reader, &variants, node, early, |past| !past.mended);
                 }
@@ -217,7 +235,8 @@ impl History {
             }
         }
         let all = reader.variants.as_ref().map_or(0, Vec::len);
-        if !unknown.is_empty() && !self.incomplete {
+        let hidden = self.unread.iter().any(|unread| unread.is_none_or(|unread| unread == name));
+        if !unknown.is_empty() && !hidden {
             let known = self.variants.values().flat_map(|past| past.actions.keys());
             let known: Vec<_> = known.map(String::as_str).collect();
             let help = match nearest(name, known.iter().copied()) {
@@ -321,6 +340,22 @@ impl History {
             _ if all <= 1 => String::new(),
             1 => format!(", in the variant {names}"),
             _ => format!(", in the variants {names}"),
+        }
+    }
+}
+
+/// The name of the action in a step, if it may have one; nothing within: it can't be read.
+fn action_in(step: &Node) -> Option<Option<&str>> {
+    let Value::Map(entries) = &step.value else { return Some(None) };
+    match entries.iter().find(|entry| ["inject", "remedy"].contains(&entry.key.as_str())) {
+        Some(entry) => Some(match &field(&entry.value, "name").value {
+            Value::Text(name) => Some(name),
+            _ => None,
+        }),
+        None => {
+            let others = ["detect", "revert", "recover"];
+            let known = entries.iter().any(|entry| others.contains(&entry.key.as_str()));
+            (!known).then_some(None)
         }
     }
 }

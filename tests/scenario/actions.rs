@@ -15,6 +15,8 @@ fn actions() {
         &[("  - inject:", "  - remedy:")],
         &[("  - detect:", "  - recover:")],
         &[("    - name: it refuses", "    - {}\n    - name: it refuses")],
+        &[("signal: SIGKILL", "signal: SIGKIL")],
+        &[("signal: SIGKILL", "signal: SIGKIL"), ("actions: [stopped]", "actions: [nope]")],
     ]));
 }
 
