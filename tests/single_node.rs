@@ -51,7 +51,7 @@ fn main() -> ExitCode {
 }
 
 fn tried(by: NameHolder) -> Result<(), Failed> {
-    let runtime = tokio::runtime::Runtime::new()?;
+    let runtime = outage::run::runtime()?;
     runtime.block_on(name_taken(by)).map_err(|failure| words(&*failure).into())
 }
 

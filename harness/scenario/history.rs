@@ -17,8 +17,16 @@ struct History<'a> {
     variants: BTreeMap<String, Past>,
     /// A step could not be read: what seems to be missing may stand there.
     incomplete: bool,
-    /// The names of actions in such steps; nothing: one that can't be read either.
-    unread: Vec<Option<&'a str>>,
+    /// The actions in such steps.
+    unread: Vec<Unread<'a>>,
+}
+
+/// An action in a step that could not be read.
+#[derive(Clone, Copy)]
+enum Unread<'a> {
+    Named(&'a str),
+    /// Nor could its name.
+    Nameless,
 }
 
 /// Reports what does not fit together, in the first version of Kubernetes in which that is so. What
@@ -114,7 +122,7 @@ impl Past {
     }
 }
 
-impl<'a> History<'a> {
+impl History<'_> {
     /// A step follows; `node` is what stands under its name.
     fn step(&mut self, reader: &mut Reader, step: &Step, node: &Node) {
         let Some(all) = reader.variants.clone() else { return };
@@ -235,7 +243,10 @@ impl<'a> History<'a> {
             }
         }
         let all = reader.variants.as_ref().map_or(0, Vec::len);
-        let hidden = self.unread.iter().any(|unread| unread.is_none_or(|unread| unread == name));
+        let hidden = self.unread.iter().any(|unread| match unread {
+            Unread::Named(unread) => *unread == name,
+            Unread::Nameless => true,
+        });
         if !unknown.is_empty() && !hidden {
             let known = self.variants.values().flat_map(|past| past.actions.keys());
             let known: Vec<_> = known.map(String::as_str).collect();
@@ -344,20 +355,17 @@ impl<'a> History<'a> {
     }
 }
 
-/// The name of the action in a step, if it may have one; nothing within: it can't be read.
-fn action_in(step: &Node) -> Option<Option<&str>> {
-    let Value::Map(entries) = &step.value else { return Some(None) };
-    match entries.iter().find(|entry| ["inject", "remedy"].contains(&entry.key.as_str())) {
-        Some(entry) => Some(match &field(&entry.value, "name").value {
-            Value::Text(name) => Some(name),
-            _ => None,
-        }),
-        None => {
-            let others = ["detect", "revert", "recover"];
-            let known = entries.iter().any(|entry| others.contains(&entry.key.as_str()));
-            (!known).then_some(None)
-        }
+/// The action in a step, if it may have one.
+fn action_in(step: &Node) -> Option<Unread<'_>> {
+    let Value::Map(entries) = &step.value else { return Some(Unread::Nameless) };
+    let has = |kinds: &[&str]| entries.iter().find(|entry| kinds.contains(&entry.key.as_str()));
+    if let Some(action) = has(&["inject", "remedy"]) {
+        return Some(match &field(&action.value, "name").value {
+            Value::Text(name) => Unread::Named(name),
+            _ => Unread::Nameless,
+        });
     }
+    has(&["detect", "revert", "recover"]).is_none().then_some(Unread::Nameless)
 }
 
 /// Each expectation's variants, and its node.
