@@ -464,6 +464,7 @@ fn broken_syntax() {
         ("UTF-16", b"\xff\xfea\0p\0i\0"),
         ("an escape sequence", b"a: b\nkind: \x1b[31mred"),
         ("tabs", b"a:\n\tb: c\n"),
+        ("a tab after a text", b"a: b\n\tc: d\n"),
         ("an unclosed bracket", b"a: [b, c\nd: e\n"),
         ("an unclosed quote", b"a: \"b\n"),
         ("a stray colon", b"a: b: c\n"),

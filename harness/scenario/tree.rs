@@ -126,7 +126,13 @@ fn finding(text: &str, error: &Error) -> Finding {
         // Nothing else is read as a certain type.
         Error::Unexpected { .. } => Finding::new(at, "a key must be a word, not a list or a map"),
         Error::AliasError { error, .. } => finding(text, error),
-        error => syntax(at, &UserMessageFormatter.format_message(error)),
+        error => {
+            let message = UserMessageFormatter.format_message(error);
+            // It tells where the text began in whose next line it is.
+            let tab = text.get(at.0..).and_then(|rest| rest.find('\t')).map(|tab| at.0 + tab);
+            let tab = tab.filter(|_| message.ends_with("found a tab"));
+            syntax(tab.map_or(at, |tab| (tab, 1)), &message)
+        }
     }
 }
 
