@@ -5,6 +5,14 @@ use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
 
+/// Does work that waits for the disk where nobody else waits for it: another case's observers run on the
+/// same few threads.
+pub(super) async fn aside<T: Send + 'static>(
+    work: impl FnOnce() -> io::Result<T> + Send + 'static,
+) -> io::Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
+}
+
 /// Gives a program's file a second name, or a copy: it may be on another file system, and nobody may
 /// link what somebody else owns (`fs.protected_hardlinks`).
 ///

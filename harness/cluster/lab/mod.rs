@@ -9,6 +9,7 @@
 mod addon;
 mod config;
 mod enter;
+mod folder;
 mod init;
 mod layout;
 mod node;
@@ -30,19 +31,20 @@ use std::time::Duration;
 
 use futures::FutureExt;
 use futures::future::BoxFuture;
-use tempfile::TempDir;
 use tokio::net::TcpStream;
 use tokio::sync::broadcast;
 
 use super::agent::wire::{self, NodeSpec};
 use super::agent::{Link, Program};
-use super::files::link_or_copy;
+use super::files::{aside, link_or_copy};
 use super::logs::last_lines;
-use super::running::{LOCK, name_of};
+use super::running::name_of;
 use super::{Cluster, ClusterError, ClusterOptions as Options, DiedUnasked, Node};
-use crate::assets::{Assets, Binary, Cache, remove_tree};
+use crate::assets::{Assets, Binary, remove_tree};
 use crate::scenario::NodeRef;
 pub use enter::enter;
+pub use folder::sweep;
+use folder::{Swept, labs, make_folder};
 use layout::{LabPaths, network};
 pub use permit::{Forbidden, permit};
 pub use room::available as memory_available;
@@ -143,7 +145,8 @@ impl Lab {
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Self, ClusterError> {
         let labs = labs()?;
-        Swept::of(&labs).tell(say);
+        let swept = Swept::of(labs.clone()).await;
+        swept.tell(say);
         // The folder goes before its lock, and both after the first process, should this fail.
         let (lock, folder) = make_folder(&labs)
             .map_err(|error| ClusterError::caused(format!("make {}", labs.display()), error))?;
@@ -229,15 +232,17 @@ impl Lab {
     }
 
     /// Moves the logs of all containers to where the run keeps its logs. The nodes have ended.
-    fn keep_pod_logs(&self) -> std::io::Result<()> {
+    async fn keep_pod_logs(&self) -> std::io::Result<()> {
         let Some(logs) = &self.options.logs else { return Ok(()) };
-        for node in &self.nodes {
-            let from = self.pods_folder(node.name());
-            if from.exists() {
-                move_tree(&from, &logs.join(node.name()).join("pods"))?;
-            }
-        }
-        Ok(())
+        let place = |node: &Arc<dyn Node>| {
+            (self.pods_folder(node.name()), logs.join(node.name()).join("pods"))
+        };
+        let places: Vec<_> = self.nodes.iter().map(place).collect();
+        aside(move || {
+            let mut there = places.iter().filter(|(from, _)| from.exists());
+            there.try_for_each(|(from, to)| move_tree(from, to))
+        })
+        .await
     }
 
     fn spec(machine: &Machine, machines: &[Machine]) -> NodeSpec {
@@ -253,16 +258,16 @@ impl Lab {
         }
     }
 
-    fn make_node_folders(
+    async fn make_node_folders(
         &self,
         machine: &Machine,
         store: Option<&Path>,
     ) -> Result<(), ClusterError> {
-        let make = || -> std::io::Result<()> {
-            fs::create_dir_all(self.logs(machine))?;
-            fs::create_dir_all(self.pods_folder(&machine.name))?;
-            let containerd = self.containerd_folder(machine);
-            fs::create_dir_all(&containerd)?;
+        let containerd = self.containerd_folder(machine);
+        let folders = [self.logs(machine), self.pods_folder(&machine.name), containerd.clone()];
+        let store = store.map(Path::to_owned);
+        let making = aside(move || {
+            folders.iter().try_for_each(fs::create_dir_all)?;
             if let Some(store) = store {
                 for entry in fs::read_dir(store)? {
                     let entry = entry?;
@@ -273,8 +278,8 @@ impl Lab {
                 }
             }
             Ok(())
-        };
-        make().map_err(|error| {
+        });
+        making.await.map_err(|error| {
             ClusterError::caused(format!("make the folders of {}", machine.name), error)
         })
     }
@@ -315,8 +320,9 @@ impl Lab {
             return Ok(());
         }
         // The folder goes, whatever becomes of the logs.
-        let kept = self.keep_pod_logs();
-        remove_tree(&self.folder).map_err(|error| {
+        let kept = self.keep_pod_logs().await;
+        let folder = self.folder.clone();
+        aside(move || remove_tree(&folder)).await.map_err(|error| {
             ClusterError::caused(format!("remove {}", self.folder.display()), error)
         })?;
         kept.map_err(|error| ClusterError::caused("keep the containers' logs", error))
@@ -425,97 +431,6 @@ fn with_log(error: ClusterError, log: &Path) -> ClusterError {
     ClusterError { context: format!("{}; its last words:\n{lines}", error.context), ..error }
 }
 
-/// Makes a folder of its own, which goes unless it is kept, and locks it for as long as the lab
-/// lives.
-fn make_folder(labs: &Path) -> std::io::Result<(File, TempDir)> {
-    fs::create_dir_all(labs)?;
-    let folder = tempfile::Builder::new().prefix("lab-").tempdir_in(labs)?;
-    let lock = File::create(folder.path().join(LOCK))?;
-    lock.lock()?;
-    for dir in ["logs", "nodes", "bin", "control"] {
-        fs::create_dir(folder.path().join(dir))?;
-    }
-    File::create(folder.path().join("bin").join(RUNC_NAME))?;
-    Ok((lock, folder))
-}
-
-/// Where the folders of all labs are.
-fn labs() -> Result<PathBuf, ClusterError> {
-    let cache =
-        Cache::from_env().map_err(|error| ClusterError::caused("find the cache folder", error))?;
-    Ok(cache.root().join("labs"))
-}
-
-/// Removes the folders of labs whose start was broken off, or whose run was killed, once their
-/// processes are gone; their names.
-///
-/// # Errors
-/// Which can't be removed within 20 s, and which were.
-pub async fn sweep() -> Result<Vec<String>, ClusterError> {
-    const LIMIT: Duration = Duration::from_secs(20);
-    const PERIOD: Duration = Duration::from_millis(50);
-    let labs = labs()?;
-    let began = tokio::time::Instant::now();
-    let mut removed = Vec::new();
-    loop {
-        let swept = Swept::of(&labs);
-        removed.extend(swept.removed.iter().map(|folder| name_of(folder)));
-        // What is just ending may still write.
-        if swept.failed.is_empty() {
-            return Ok(removed);
-        }
-        if began.elapsed() > LIMIT {
-            let mut text = swept.failed.join("\n");
-            if !removed.is_empty() {
-                text = format!("{text}\nremoved: {}", removed.join(", "));
-            }
-            return Err(ClusterError::new(text));
-        }
-        tokio::time::sleep(PERIOD).await;
-    }
-}
-
-/// What became of the folders of labs whose harness is gone.
-#[derive(Debug, Default)]
-struct Swept {
-    removed: Vec<PathBuf>,
-    /// Which could not be removed, and why.
-    failed: Vec<String>,
-}
-
-impl Swept {
-    /// Removes them.
-    fn of(labs: &Path) -> Self {
-        let mut swept = Self::default();
-        for folder in fs::read_dir(labs).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            // One that is just being made is not locked yet, but has nothing beside its lock.
-            let mut held = fs::read_dir(&folder).into_iter().flatten().flatten();
-            if held.all(|entry| entry.file_name() == LOCK) {
-                continue;
-            }
-            let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
-            if lock.try_lock().is_err() {
-                continue;
-            }
-            match remove_tree(&folder) {
-                Ok(()) => swept.removed.push(folder),
-                Err(error) => {
-                    swept.failed.push(format!("can't remove {}: {error}", folder.display()));
-                }
-            }
-        }
-        swept
-    }
-
-    /// Says it.
-    fn tell(self, say: &(dyn Fn(String) + Send + Sync)) {
-        for folder in self.removed {
-            say(format!("removed {}: its run was killed", folder.display()));
-        }
-        self.failed.into_iter().for_each(say);
-    }
-}
-
 /// Moves a folder of plain files, also to another file system.
 fn move_tree(from: &Path, to: &Path) -> std::io::Result<()> {
     match fs::rename(from, to) {
@@ -554,30 +469,6 @@ pub(super) fn stand_in() -> Option<i32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_folders_that_nobody_holds_or_is_just_making_are_swept() {
-        let labs = tempfile::tempdir().unwrap();
-        let (held, alive) = make_folder(labs.path()).unwrap();
-        let (lock, dead) = make_folder(labs.path()).unwrap();
-        drop(lock);
-        // Made, and not locked yet.
-        let young = labs.path().join("lab-young");
-        fs::create_dir(&young).unwrap();
-        assert_eq!(Swept::of(labs.path()).removed, [dead.path()]);
-        File::create(young.join(LOCK)).unwrap();
-        let swept = Swept::of(labs.path());
-        assert!(swept.removed.is_empty() && swept.failed.is_empty(), "{swept:?}");
-        assert!(young.join(LOCK).exists() && alive.path().exists());
-        drop(held);
-    }
-
-    #[test]
-    fn a_folder_that_is_not_kept_goes() {
-        let labs = tempfile::tempdir().unwrap();
-        let path = make_folder(labs.path()).unwrap().1.path().to_owned();
-        assert!(!path.exists());
-    }
 
     #[test]
     fn what_the_first_process_wrote_last_is_told() {

@@ -146,7 +146,7 @@ impl Lab {
         let pki = self.certificate_authorities(machines, differences);
         let pause = pause_image(&self.assets)?;
         let booted = try_join_all(machines.iter().map(|machine| async {
-            self.make_node_folders(machine, Some(images.path()))?;
+            self.make_node_folders(machine, Some(images.path())).await?;
             let node = self.node(machine, machines)?;
             node.boot().await?;
             self.write_containerd_config(&node, &pause).await?;

@@ -98,7 +98,7 @@ async fn fill(
 async fn unpack(lab: &Lab, dir: &Path, assets: &Assets) -> Result<(), ClusterError> {
     lab.make_binaries()?;
     let machine = Machine::builder();
-    lab.make_node_folders(&machine, None)?;
+    lab.make_node_folders(&machine, None).await?;
     let (deaths, _) = broadcast::channel(1);
     let node = LabNode::new(
         machine.clone(),
