@@ -127,7 +127,7 @@ impl Suite {
     fn passed(&self, scenario: &str, variant: &str) -> Result<(), Failed> {
         let carry_out = || -> Result<Vec<Event>, Failed> {
             let run = run(self.provider, self.chosen.clone(), Omit::Nothing);
-            outage::run::runtime()?.block_on(run)
+            tokio::runtime::Runtime::new()?.block_on(run)
         };
         let events = self.events.get_or_init(|| {
             carry_out().map_err(|failed| failed.message().unwrap_or("it failed").to_owned())
@@ -269,7 +269,7 @@ fn enough(
 
 /// Runs the variants on labs, with something left out; each must have this verdict.
 fn all(chosen: Vec<Chosen>, omit: Omit, wanted: Verdict) -> Result<Vec<Event>, Failed> {
-    let runtime = outage::run::runtime()?;
+    let runtime = tokio::runtime::Runtime::new()?;
     let variants: usize = chosen.iter().map(|chosen| chosen.variants.len()).sum();
     let events = runtime.block_on(run(Provider::Lab, chosen, omit))?;
     let cases = report::cases(&events);

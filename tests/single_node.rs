@@ -51,12 +51,12 @@ fn main() -> ExitCode {
 }
 
 fn tried(by: NameHolder) -> Result<(), Failed> {
-    let runtime = outage::run::runtime()?;
+    let runtime = tokio::runtime::Runtime::new()?;
     runtime.block_on(name_taken(by)).map_err(|failure| words(&*failure).into())
 }
 
 async fn name_taken(by: NameHolder) -> Result<(), Failure> {
-    let single = Arc::new(Single::start().await?);
+    let single = Arc::new(Box::pin(Single::start()).await?);
     let access = Access::new(Arc::clone(&single) as Arc<dyn Cluster>).await?;
     let on = NodeRef::Master(1);
     let taken =

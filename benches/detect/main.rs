@@ -71,7 +71,11 @@ fn main() -> ExitCode {
     };
     let result = runtime.enable_all().build().map_err(Failure::from).and_then(|runtime| {
         let result = runtime.block_on(async {
-            if arguments.observe { observer::observe().await } else { compare(&arguments).await }
+            if arguments.observe {
+                observer::observe().await
+            } else {
+                Box::pin(compare(&arguments)).await
+            }
         });
         // A read of the standard input may still be waiting.
         runtime.shutdown_background();

@@ -79,7 +79,8 @@ impl FromStr for ReportFile {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let (format, path) = match text.split_once('=') {
+        let named = text.split_once('=').filter(|(_, path)| !path.is_empty());
+        let (format, path) = match named {
             Some(("junit", path)) => (Format::Junit, path),
             Some(("json", path)) => (Format::Json, path),
             Some(("markdown", path)) => (Format::Markdown, path),

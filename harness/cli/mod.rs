@@ -161,7 +161,7 @@ fn print(text: impl Display) -> Result<(), Failure> {
 }
 
 fn block_on(future: impl Future<Output = Result<ExitCode, Failure>>) -> Result<ExitCode, Failure> {
-    crate::run::runtime()?.block_on(future)
+    tokio::runtime::Builder::new_multi_thread().enable_all().build()?.block_on(future)
 }
 
 /// This program, as it must be started again for a lab's first process.

@@ -125,11 +125,13 @@ impl Provider {
         say: &(dyn Fn(String) + Send + Sync),
     ) -> Result<Arc<dyn Cluster>, ClusterError> {
         match self {
-            Self::Lab => Ok(Lab::start(Arc::clone(&supplies.assets), options, say).await?),
+            Self::Lab => {
+                Ok(Box::pin(Lab::start(Arc::clone(&supplies.assets), options, say)).await?)
+            }
             Self::Kind => {
                 let none = || ClusterError::new("these supplies are not for kind");
                 let tools = supplies.kind.as_ref().ok_or_else(none)?;
-                Ok(Kind::start(&supplies.assets, tools, options, say).await?)
+                Ok(Box::pin(Kind::start(&supplies.assets, tools, options, say)).await?)
             }
         }
     }

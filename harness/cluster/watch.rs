@@ -6,6 +6,7 @@ use std::hash::Hash;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures::future::BoxFuture;
 use futures::{Stream, StreamExt};
 use kube::api::Api;
 use kube::runtime::reflector::Store;
@@ -19,7 +20,24 @@ use super::client::words;
 
 /// Waits until the objects of a kind, or the one of this name, satisfy a condition, which else says
 /// what it sees. A watch that breaks is made again after a pause. `what` is awaited, for messages.
-pub(super) async fn await_objects<K>(
+///
+/// It is boxed, as it is large, and whoever waits for one thing after another would be so many times as
+/// large: without optimizations more than a thread's stack.
+pub(super) fn await_objects<'a, K>(
+    awaited: &'a Awaited,
+    what: &'a str,
+    api: Api<K>,
+    name: Option<&'a str>,
+    holds: impl Fn(&[Arc<K>]) -> Result<(), String> + Send + 'a,
+) -> BoxFuture<'a, Result<(), ClusterError>>
+where
+    K: kube::Resource + Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+    K::DynamicType: Clone + Default + Eq + Hash + Send + Sync,
+{
+    Box::pin(watch_objects(awaited, what, api, name, holds))
+}
+
+async fn watch_objects<K>(
     awaited: &Awaited,
     what: &str,
     api: Api<K>,

@@ -469,7 +469,7 @@ async fn as_new(
         return Ok(Some(held));
     }
     let spent = held.spent;
-    match held.renew().await {
+    match Box::pin(held.renew()).await {
         Ok(()) => {
             if spent {
                 let text =

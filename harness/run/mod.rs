@@ -32,15 +32,3 @@ pub use session::{Chosen, Session, SessionError, numbers, skipped};
 pub use step::{Action, Input, Reply, Stands};
 pub use tracker::Seen;
 pub use work::Omit;
-
-/// The stack of a runtime's thread, in bytes. A build without optimizations takes more than the default
-/// of two megabytes to read a large object of the API.
-const STACK: usize = 8 << 20;
-
-/// What runs are carried out by.
-///
-/// # Errors
-/// If its threads can't be started.
-pub fn runtime() -> std::io::Result<tokio::runtime::Runtime> {
-    tokio::runtime::Builder::new_multi_thread().enable_all().thread_stack_size(STACK).build()
-}

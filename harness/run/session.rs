@@ -263,7 +263,8 @@ impl Session {
                 Ok(())
             }
             Some(mut held) => {
-                let renewed = if self.reuse.is_some() { held.renew().await } else { Ok(()) };
+                let renewed =
+                    if self.reuse.is_some() { Box::pin(held.renew()).await } else { Ok(()) };
                 let left = match renewed {
                     Ok(()) => held.cluster().leave().await,
                     Err(_) => held.cluster().delete().await,

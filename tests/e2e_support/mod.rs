@@ -61,7 +61,7 @@ pub fn providers() -> (Vec<Provider>, Vec<Trial>) {
 
 /// Why no cluster of this provider can be made here.
 pub fn lacks(provider: outage::cluster::Provider) -> Option<String> {
-    let runtime = outage::run::runtime().expect("the runtime starts");
+    let runtime = tokio::runtime::Runtime::new().expect("the runtime starts");
     let checked = runtime.block_on(provider.check(Path::new(OWN)));
     checked.err().map(|error| outage::cluster::client::words(&error))
 }

@@ -101,7 +101,7 @@ type Made<C> = Option<Result<C, String>>;
 
 impl<C: Shared> Stage<C> {
     fn new(provider: Provider) -> Arc<Self> {
-        let runtime = outage::run::runtime().expect("the runtime starts");
+        let runtime = Runtime::new().expect("the runtime starts");
         Arc::new(Self { provider, runtime, made: Mutex::new(None) })
     }
 

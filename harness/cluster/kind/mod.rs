@@ -127,7 +127,7 @@ impl Kind {
         let (awaited, deadline) = (Awaited::default(), Instant::now() + PATIENCE);
         let late = || format!("the cluster was not up within {PATIENCE:?}");
         let made = Self::bring_up(assets, tools, options, lock.folder(), &awaited, say);
-        let made = awaited.until(deadline, late, made).await;
+        let made = awaited.until(deadline, late, Box::pin(made)).await;
         match &made {
             Ok(kind) => kind.hold(Hold::Own(lock)),
             // The failure that led here is the one to report.

@@ -30,12 +30,17 @@ impl Display for Found {
                 paragraph(f, "      ", meaning)?;
             }
         }
-        let fields = field.shape.fields();
-        if !fields.is_empty() {
-            let one_of = matches!(inner, Shape::OneOf { .. });
-            writeln!(f, "\n{}:", if one_of { "One of these fields" } else { "Fields" })?;
+        let ways = field.shape.ways();
+        let fields = if ways.len() > 1 { ways } else { vec![field.shape.fields()] };
+        for (index, fields) in fields.iter().enumerate().filter(|(_, fields)| !fields.is_empty()) {
+            let title = match index {
+                0 if matches!(inner, Shape::OneOf { .. }) => "One of these fields",
+                0 => "Fields",
+                _ => "Or these",
+            };
+            writeln!(f, "\n{title}:")?;
             for field in fields {
-                writeln!(f, "  {}: {}{}", field.name, field.shape, need(&field))?;
+                writeln!(f, "  {}: {}{}", field.name, field.shape, need(field))?;
                 paragraph(f, "      ", field.about)?;
             }
         }
@@ -83,6 +88,16 @@ fn paragraph(f: &mut fmt::Formatter<'_>, indent: &str, text: &str) -> fmt::Resul
 }
 
 impl Shape {
+    /// The fields of each map that it may be.
+    fn ways(self) -> Vec<Vec<Field>> {
+        match self.own() {
+            Self::Map { fields, .. } => vec![fields.to_vec()],
+            Self::List { of, .. } | Self::Named { of, .. } => of.ways(),
+            Self::Either(shapes) => shapes.iter().flat_map(|shape| shape.ways()).collect(),
+            _ => vec![],
+        }
+    }
+
     /// What it is made of: of a list its items, of names their values.
     fn inner(self) -> Self {
         match self.own() {
