@@ -12,7 +12,7 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use e2e_support::stage::{self, Before, CaseOf, Shared};
 use e2e_support::{Failure, Made, Provider, masters, run_on, wait_for, words};
@@ -259,8 +259,13 @@ async fn all_answer(
 ) -> Result<(), Failure> {
     // One replica is missed by all of them with a probability of 3 · (2/3)^60 < 10^-10.
     const TRIES: usize = 60;
+    // A node's kube-proxy hears of a new endpoint a moment later, and looks once a second at most.
+    // <https://github.com/kubernetes/kubernetes/blob/v1.34.4/pkg/proxy/apis/config/v1alpha1/defaults.go>
+    const HEARD: Duration = Duration::from_secs(10);
+    let (start, mut tries) = (Instant::now(), 0);
     let mut missing: BTreeSet<&str> = pods.iter().map(|pod| pod.name.as_str()).collect();
-    for _ in 0..TRIES {
+    while tries < TRIES || start.elapsed() < HEARD {
+        tries += 1;
         let answer = ask().await.map_err(|failure| format!("from {from}: {}", words(&failure)))?;
         if !pods.iter().any(|pod| pod.name == answer) {
             return Err(format!("from {from}: `{answer}` answered, which is no replica").into());
@@ -270,7 +275,7 @@ async fn all_answer(
             return Ok(());
         }
     }
-    Err(format!("from {from}: {missing:?} never answered {TRIES} requests").into())
+    Err(format!("from {from}: {missing:?} never answered {tries} requests").into())
 }
 
 async fn service_lists_apiservers(ctx: &Ctx) -> Result<(), Failure> {
