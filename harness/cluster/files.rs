@@ -4,13 +4,40 @@ use std::fs;
 use std::io;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::sync::mpsc;
+
+use tokio::task::AbortHandle;
 
 /// Does work that waits for the disk where nobody else waits for it: another case's observers run on the
 /// same few threads.
+///
+/// # Guarantees
+/// The work is over when this future is, also when it is dropped before: it would go on writing where
+/// whoever gave up is about to remove.
 pub(super) async fn aside<T: Send + 'static>(
     work: impl FnOnce() -> io::Result<T> + Send + 'static,
 ) -> io::Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(io::Error::other).flatten()
+    let (working, over) = mpsc::channel();
+    let task = tokio::task::spawn_blocking(move || {
+        let _working: mpsc::Sender<()> = working;
+        work()
+    });
+    let _end = End { task: task.abort_handle(), over };
+    task.await.map_err(io::Error::other).flatten()
+}
+
+/// Waits for the end of work when it is dropped; work that has not begun never does.
+struct End {
+    task: AbortHandle,
+    over: mpsc::Receiver<()>,
+}
+
+impl Drop for End {
+    fn drop(&mut self) {
+        self.task.abort();
+        // Nothing is ever sent: the other end goes when the work has ended, or was taken back.
+        let _ = self.over.recv();
+    }
 }
 
 /// Gives a program's file a second name, or a copy: it may be on another file system, and nobody may
@@ -39,6 +66,22 @@ mod tests {
     use std::thread;
 
     use super::*;
+
+    #[tokio::test]
+    async fn who_gives_up_waits_for_the_end_of_the_work() {
+        const FOLDERS: usize = 500;
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().to_owned();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let mut working = Box::pin(aside(move || {
+            begins.send(()).unwrap();
+            (0..FOLDERS).try_for_each(|number| fs::create_dir(path.join(number.to_string())))
+        }));
+        assert!(futures::poll!(&mut working).is_pending());
+        begun.await.unwrap();
+        drop(working);
+        assert_eq!(fs::read_dir(folder.path()).unwrap().count(), FOLDERS);
+    }
 
     /// The copy is made on another file system, where there is one.
     #[test]

@@ -82,13 +82,12 @@ impl Swept {
     fn remove(labs: &Path) -> Self {
         let mut swept = Self::default();
         for folder in fs::read_dir(labs).into_iter().flatten().flatten().map(|entry| entry.path()) {
-            // One that is just being made is not locked yet, but has nothing beside its lock.
-            let mut held = fs::read_dir(&folder).into_iter().flatten().flatten();
-            if held.all(|entry| entry.file_name() == LOCK) {
+            if is_young(&folder) {
                 continue;
             }
-            let Ok(lock) = File::open(folder.join(LOCK)) else { continue };
-            if lock.try_lock().is_err() {
+            // Without a lock it is what a removal left that was broken off.
+            let lock = File::open(folder.join(LOCK));
+            if lock.is_ok_and(|lock| lock.try_lock().is_err()) {
                 continue;
             }
             match remove_tree(&folder) {
@@ -110,6 +109,15 @@ impl Swept {
     }
 }
 
+/// Whether a folder may be one that is just being made: it is not locked yet, but has nothing beside its
+/// lock. Nobody takes a minute from there to the lock.
+fn is_young(folder: &Path) -> bool {
+    const MAKING: Duration = Duration::from_mins(1);
+    let mut held = fs::read_dir(folder).into_iter().flatten().flatten();
+    let age = || folder.metadata()?.modified()?.elapsed().map_err(std::io::Error::other);
+    held.all(|entry| entry.file_name() == LOCK) && age().is_ok_and(|age| age < MAKING)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -129,6 +137,20 @@ mod tests {
         assert!(swept.removed.is_empty() && swept.failed.is_empty(), "{swept:?}");
         assert!(young.join(LOCK).exists() && alive.path().exists());
         drop(held);
+    }
+
+    #[test]
+    fn what_a_removal_or_a_start_left_that_was_broken_off_is_swept() {
+        let labs = tempfile::tempdir().unwrap();
+        let half_removed = labs.path().join("lab-half-removed");
+        fs::create_dir_all(half_removed.join("nodes")).unwrap();
+        let hardly_made = labs.path().join("lab-hardly-made");
+        fs::create_dir(&hardly_made).unwrap();
+        let dir = File::open(&hardly_made).unwrap();
+        dir.set_modified(std::time::SystemTime::UNIX_EPOCH).unwrap();
+        let mut removed = Swept::remove(labs.path()).removed;
+        removed.sort();
+        assert_eq!(removed, [half_removed, hardly_made]);
     }
 
     #[test]
