@@ -3,15 +3,16 @@
 use std::fmt::Write as _;
 
 use super::case::{Case, ExpectationRecord};
-use super::repeated::Spread;
+use super::repeated::{Spread, beside, by_provider, providers};
 use super::words;
 use crate::event::{Outcome, Phase, Verdict};
 
-/// For each variant that was carried out a heading and a table, in the order of their first cases: a
+/// A table of what several providers made of the same variants, if there are several. Then for each
+/// variant that was carried out a heading and a table, in the order of their first cases: a
 /// line for each detection and recovery expectation, a column for each kind of cluster. Of repeated
 /// cases the median, the least and the most are told.
 pub fn markdown(cases: &[Case]) -> String {
-    let mut out = String::new();
+    let mut out = side_by_side(cases);
     let run: Vec<&Case> = cases.iter().filter(|case| case.verdict != Some(Verdict::Skip)).collect();
     for scenario in
         distinct(run.iter().filter_map(|case| Some(case.info.as_ref()?.scenario.as_str())))
@@ -23,6 +24,18 @@ pub fn markdown(cases: &[Case]) -> String {
                 of_it.iter().copied().filter(|case| named(case).1 == variant).collect();
             let _ = writeln!(out, "\n### {variant}\n\n{}", table(&of_it));
         }
+    }
+    out
+}
+
+fn side_by_side(cases: &[Case]) -> String {
+    let variants = by_provider(cases);
+    let Some(first) = variants.first() else { return String::new() };
+    let of = providers(first);
+    let mut out = format!("\n| Scenario | Variant | PASS, {of} | TTD | TTR | |\n");
+    let _ = writeln!(out, "| --- | --- | --- | --- | --- | --- |");
+    for groups in &variants {
+        let _ = writeln!(out, "| {} |", beside(groups).join(" | "));
     }
     out
 }
@@ -177,6 +190,10 @@ mod tests {
         assert_eq!(
             markdown(&cases),
             "
+| Scenario | Variant | PASS, lab / kind | TTD | TTR | |
+| --- | --- | --- | --- | --- | --- |
+| s | v | 2 of 3 / 0 of 1 | - / - | - / - |  |
+
 ## s
 
 ### v

@@ -77,6 +77,36 @@ pub(super) fn by_provider(cases: &[Case]) -> Vec<Vec<Repeated>> {
     all.into_iter().filter(|known| known.len() > 1).collect()
 }
 
+/// `lab / kind`.
+pub(super) fn providers(groups: &[Repeated]) -> String {
+    join(groups, |group| group.provider.clone())
+}
+
+/// What several providers' clusters made of one variant, the figures of all in one cell: its scenario and
+/// its name, how often it passed, TTD, TTR, and whether the verdicts differ.
+pub(super) fn beside(groups: &[Repeated]) -> [String; 6] {
+    let (scenario, variant) = groups
+        .first()
+        .map(|group| (group.scenario.clone(), group.variant.clone()))
+        .unwrap_or_default();
+    let all = |group: &Repeated| group.passed == group.cases;
+    let agree = groups.iter().all(all) || !groups.iter().any(all);
+    let passed = join(groups, |group| format!("{} of {}", group.passed, group.cases));
+    let differ = if agree { "" } else { "they differ" };
+    let ttd = join(groups, |group| spread(group.ttd));
+    let ttr = join(groups, |group| spread(group.ttr));
+    [scenario, variant, passed, ttd, ttr, differ.to_owned()]
+}
+
+fn join(groups: &[Repeated], cell: fn(&Repeated) -> String) -> String {
+    groups.iter().map(cell).collect::<Vec<_>>().join(" / ")
+}
+
+/// A spread in a table.
+pub(super) fn spread(spread: Option<Spread>) -> String {
+    spread.map_or("-".to_owned(), Spread::said)
+}
+
 /// Every variant on each kind of cluster, in the order of their first cases.
 fn variants(cases: &[Case]) -> Vec<Repeated> {
     let mut groups: Vec<(&CaseInfo, Vec<&Case>)> = vec![];

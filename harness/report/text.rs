@@ -8,7 +8,7 @@ use owo_colors::{OwoColorize, Style};
 
 use super::account::{Account, Taker};
 use super::case::{Case, cases};
-use super::repeated::{Repeated, SPREAD, Spread, by_provider, repeated};
+use super::repeated::{SPREAD, beside, by_provider, providers, repeated, spread};
 use super::words;
 use crate::event::{ActionState, Event, Outcome, Verdict};
 
@@ -160,30 +160,13 @@ fn repetitions(cases: &[Case]) -> String {
     out
 }
 
-/// A spread in a table.
-fn spread(spread: Option<Spread>) -> String {
-    spread.map_or("-".to_owned(), Spread::said)
-}
-
 /// What several providers' clusters made of the same variants, if there are several.
 fn side_by_side(cases: &[Case]) -> String {
     let variants = by_provider(cases);
     let Some(first) = variants.first() else { return String::new() };
-    let join = |groups: &[Repeated], cell: fn(&Repeated) -> String| {
-        groups.iter().map(cell).collect::<Vec<_>>().join(" / ")
-    };
-    let mut out = format!("\n{}:\n", join(first, |group| group.provider.clone()));
+    let mut out = format!("\n{}:\n", providers(first));
     let mut rows = vec![["SCENARIO", "VARIANT", "PASS", "TTD", "TTR", ""].map(String::from)];
-    rows.extend(variants.iter().filter_map(|groups| {
-        let Repeated { scenario, variant, .. } = groups.first()?.clone();
-        let all = |group: &Repeated| group.passed == group.cases;
-        let agree = groups.iter().all(all) || !groups.iter().any(all);
-        let passed = join(groups, |group| format!("{} of {}", group.passed, group.cases));
-        let differ = if agree { "" } else { "they differ" };
-        let ttd = join(groups, |group| spread(group.ttd));
-        let ttr = join(groups, |group| spread(group.ttr));
-        Some([scenario, variant, passed, ttd, ttr, differ.to_owned()])
-    }));
+    rows.extend(variants.iter().map(|groups| beside(groups)));
     write_rows(&mut out, &rows);
     out
 }
