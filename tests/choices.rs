@@ -74,6 +74,14 @@ fn a_scenario_is_told_step_by_step() {
 }
 
 #[test]
+fn what_is_written_into_objects_is_told() {
+    let scenario = load("s.yaml", include_bytes!("examples/setup.yaml")).unwrap();
+    let told = explain(&scenario, &[0], [1, 34, 4]).unwrap();
+    let (_, steps) = told.split_once("\nOn 3 masters").unwrap();
+    insta::assert_snapshot!(steps);
+}
+
+#[test]
 fn named_nodes_are_read_as_the_nodes_that_were_chosen() {
     let text = naming("{lost: {leads: etcd}, peer: {any: masters, not: lost}}", "{node: peer}");
     let scenario = load("my.yaml", text.as_bytes()).unwrap();

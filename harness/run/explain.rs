@@ -85,6 +85,7 @@ fn steps(out: &mut String, plan: &Plan) {
     };
     for planned in &plan.actions[plan.setup.clone()] {
         step(out, &format!("Set up {}: {}", planned.name, planned.does));
+        content(out, &planned.fault);
     }
     step(out, "The steady state holds, all of it at one moment, or the case is INVALID:");
     expectations(out, plan, plan.steady.clone(), |_| String::new());
@@ -122,6 +123,9 @@ fn steps(out: &mut String, plan: &Plan) {
                 _ => format!(": {}", planned.does),
             };
             step(out, &format!("{verb} `{}`{does}", planned.name));
+            if matches!(act, Act::Inject(_)) {
+                content(out, &planned.fault);
+            }
         }
         for (index, stage) in block.stages.iter().enumerate() {
             let phase = stage.clone().next().map(|id| plan.expectations[id].phase);
@@ -146,6 +150,19 @@ fn steps(out: &mut String, plan: &Plan) {
     }
     if !(in_place.is_empty() && plan.setup.is_empty()) {
         step(out, "What is still in place is taken back, the last first, and each is verified");
+    }
+}
+
+/// What a fault writes into an object.
+fn content(out: &mut String, fault: &Fault) {
+    let written = match fault {
+        Fault::Apply(apply) => &apply.manifest,
+        Fault::Patch(patch) => &patch.patch,
+        _ => return,
+    };
+    // Whatever was read as YAML can be written as such.
+    for line in serde_saphyr::to_string(written).unwrap_or_default().lines() {
+        let _ = writeln!(out, "     | {line}");
     }
 }
 
