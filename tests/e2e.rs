@@ -1,11 +1,12 @@
-//! Every variant of every built-in scenario on labs as a test case of its own, named
-//! `lab::scenario::variant`, and of some on kind; every fault and every probe in a minimal scenario
-//! (`tests/examples`); and that a verdict can't be had for nothing.
+//! Every variant of every built-in scenario on each provider as a test case of its own, named
+//! `lab::scenario::variant`; every fault and every probe in a minimal scenario (`tests/examples`); and
+//! that a verdict can't be had for nothing.
 //!
 //! `cargo test --features e2e --test e2e -- lease` runs those whose name contains `lease`.
 //! `OUTAGE_KUBERNETES` chooses another version than the default. What a version skips is shown as
 //! ignored; with `OUTAGE_DENY_SKIPS` it fails. Variants that take minutes and show little that
-//! others don't are ignored, too; `--include-ignored` runs them.
+//! others don't are ignored, too, and on kind all but the first of a built-in scenario: `--include-ignored`
+//! runs them.
 
 mod e2e_support;
 
@@ -21,7 +22,7 @@ use outage::cluster::{Provider, Supplies};
 use outage::event::{Event, Outcome, Phase, Verdict, What};
 use outage::report;
 use outage::run::{Chosen, Omit, Past, Plan, Session, numbers, skipped};
-use outage::scenario::{Addon, BUILTIN, Builtin, Scenario, Timing, load};
+use outage::scenario::{Addon, BUILTIN, Builtin, Timing, load};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -29,8 +30,8 @@ fn main() -> ExitCode {
     // A suite has two clusters at a time, of three masters and a worker; most of its time it waits.
     let side_by_side = if Provider::default().room(16).is_ok() { 2 } else { 1 };
     arguments.test_threads.get_or_insert(side_by_side);
-    let mut labs = suite(Provider::Lab, |_| true, &arguments).into_iter();
-    let kind = suite(Provider::Kind, |name| ON_KIND.contains(&name), &arguments).into_iter();
+    let mut labs = suite(Provider::Lab, &arguments).into_iter();
+    let kind = suite(Provider::Kind, &arguments).into_iter();
     // The first trial of a suite takes as long as the suite. In this order two threads end about at
     // the same time: one with the suites, one with what is left out.
     let mut trials: Vec<Trial> = labs.next().into_iter().collect();
@@ -53,16 +54,16 @@ const LONG: [(&str, &str); 7] = [
     ("metrics-server-unreachable", "no-kube-proxy"),
 ];
 
-fn is_long(scenario: &Scenario, variant: usize) -> bool {
-    LONG.contains(&(&scenario.name, &scenario.variants[variant]))
+fn is_long(provider: Provider, chosen: &Chosen, variant: usize) -> bool {
+    let scenario = &chosen.scenario;
+    let first = variant == 0 && BUILTIN.iter().any(|builtin| builtin.path == chosen.file);
+    let listed = LONG.contains(&(&scenario.name, &scenario.variants[variant]));
+    listed || (provider == Provider::Kind && !first)
 }
 
 fn runs_long(arguments: &Arguments) -> bool {
     arguments.include_ignored || arguments.ignored
 }
-
-/// What is shown on kind each time; `outage run --provider kind` runs all, in forty minutes.
-const ON_KIND: [&str; 1] = ["stopped-apiserver"];
 
 /// Variants of built-in scenarios that pass, run one after another: a cluster serves all that need
 /// the same.
@@ -72,18 +73,15 @@ struct Suite {
     events: OnceLock<Result<Vec<Event>, String>>,
 }
 
-/// A trial for each variant of the scenarios that are wanted; those that the arguments choose are a
-/// suite.
-fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Arguments) -> Vec<Trial> {
+/// A trial for each variant of every scenario; those that the arguments choose are a suite.
+fn suite(provider: Provider, arguments: &Arguments) -> Vec<Trial> {
     let prefix = provider.name();
     if let Some(why) = e2e_support::lacks(provider) {
         return vec![e2e_support::skip(prefix.into(), why)];
     }
     let kubernetes = kubernetes().expect("OUTAGE_KUBERNETES is a version");
     let (mut skips, mut all) = (Vec::new(), Vec::new());
-    let examples = if provider == Provider::Lab { examples() } else { vec![] };
-    let builtin = BUILTIN.iter().map(chosen).filter(|chosen| wanted(&chosen.scenario.name));
-    for chosen in builtin.chain(examples) {
+    for chosen in BUILTIN.iter().map(chosen).chain(examples()) {
         match skipped(&chosen.scenario, kubernetes) {
             Some(reason) => {
                 let name = format!("{prefix}::{}", chosen.scenario.name);
@@ -98,15 +96,15 @@ fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Argument
     for chosen in &mut all {
         let trial = |variant: usize| {
             let trial = Trial::test(name(chosen, variant), || Ok(()));
-            trial.with_ignored_flag(is_long(&chosen.scenario, variant))
+            trial.with_ignored_flag(is_long(provider, chosen, variant))
         };
         let chosen_ones = (0..chosen.scenario.variants.len())
             .filter(|variant| !arguments.is_filtered_out(&trial(*variant)));
         chosen.variants = chosen_ones.collect();
     }
     let listed = all.clone();
-    for chosen in all.iter_mut().filter(|_| !runs_long(arguments)) {
-        chosen.variants.retain(|variant| !is_long(&chosen.scenario, *variant));
+    for (chosen, listed) in all.iter_mut().zip(&listed).filter(|_| !runs_long(arguments)) {
+        chosen.variants.retain(|variant| !is_long(provider, listed, *variant));
     }
     let suite = Arc::new(Suite { provider, chosen: all, events: OnceLock::new() });
     let cases = listed.iter().flat_map(|chosen| {
@@ -115,8 +113,8 @@ fn suite(provider: Provider, wanted: impl Fn(&str) -> bool, arguments: &Argument
             let (suite, scenario) = (Arc::clone(suite), chosen.scenario.name.clone());
             let variant_name = chosen.scenario.variants[*variant].clone();
             let passed = move || suite.passed(&scenario, &variant_name);
-            Trial::test(name(chosen, *variant), passed)
-                .with_ignored_flag(is_long(&chosen.scenario, *variant))
+            let long = is_long(provider, chosen, *variant);
+            Trial::test(name(chosen, *variant), passed).with_ignored_flag(long)
         })
     });
     cases.chain(skips).collect()
@@ -255,9 +253,8 @@ fn enough(
 ) -> Vec<(usize, BTreeSet<String>)> {
     let mut shown = BTreeSet::new();
     let mut variants = Vec::new();
-    for variant in
-        (0..chosen.scenario.variants.len()).filter(|v| long || !is_long(&chosen.scenario, *v))
-    {
+    let is_wanted = |variant: &usize| long || !is_long(Provider::Lab, chosen, *variant);
+    for variant in (0..chosen.scenario.variants.len()).filter(is_wanted) {
         let [within, _] = detection(chosen, variant, kubernetes);
         if within.iter().any(|name| !shown.contains(name)) {
             shown.extend(within.iter().cloned());

@@ -1,6 +1,9 @@
 //! A kind cluster outlives no harness: however that dies, containers, network and folder go, by the
 //! reaper, by `outage reap` or by the next start. What somebody else made stays. A run takes the
 //! cluster of another process only as good as new.
+//!
+//! `cargo test --features e2e --test kind_lifetime -- --ignored` also kills a harness in the middle of
+//! each fault, in half an hour.
 
 mod e2e_support;
 
@@ -8,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -24,6 +27,10 @@ use outage::cluster::Provider;
 const UP: Duration = Duration::from_mins(5);
 /// For everything to be gone: the engine gives each container ten seconds.
 const GONE: Duration = Duration::from_mins(1);
+/// The same once the harness was killed.
+const REAPED: Duration = Duration::from_secs(30);
+/// For a cluster of three masters and a worker, its steady state and the proof of a fault.
+const PROVEN: Duration = Duration::from_mins(8);
 
 /// kind has made the container by then, and kubeadm is about to start.
 const STARTING: &str = "kind: Writing configuration";
@@ -32,8 +39,10 @@ type Case = fn() -> Result<(), Failure>;
 
 const CASES: [(&str, Case); 5] = [
     ("an_interrupted_start_leaves_nothing", interrupted),
-    ("a_harness_that_is_killed_while_kind_works_is_reaped", || killed(STARTING)),
-    ("a_harness_that_is_killed_later_is_reaped", || killed("up: ")),
+    ("a_harness_that_is_killed_while_kind_works_is_reaped", || {
+        killed(Harness::up()?, STARTING, UP)
+    }),
+    ("a_harness_that_is_killed_later_is_reaped", || killed(Harness::up()?, "up: ", UP)),
     ("one_that_dies_with_its_reaper_is_reaped_by_hand", by_hand),
     ("runs_reuse_a_cluster_until_one_is_killed", reused),
 ];
@@ -45,14 +54,37 @@ fn main() -> ExitCode {
     let trials = match e2e_support::lacks(Provider::Kind) {
         Some(why) => vec![e2e_support::skip("kind".into(), why)],
         None => {
-            CASES.map(|(name, case)| Trial::test(name, move || beside_a_bystander(case))).into()
+            let cases =
+                CASES.map(|(name, case)| Trial::test(name, move || beside_a_bystander(case)));
+            cases.into_iter().chain(examples().into_iter().map(in_the_middle)).collect()
         }
     };
     libtest_mimic::run(&args, trials).exit_code()
 }
 
+/// The minimal scenarios, one for each fault.
+fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/examples");
+    let entries = fs::read_dir(folder).expect("the folder of examples");
+    let mut all: Vec<_> = entries.map(|entry| entry.expect("an example").path()).collect();
+    all.sort();
+    all
+}
+
+/// A harness is killed once this scenario's first fault is in place.
+fn in_the_middle(example: PathBuf) -> Trial {
+    let name = example.file_stem().unwrap_or_default().to_string_lossy();
+    let name = format!("a_harness_that_is_killed_in_the_middle_is_reaped::{name}");
+    let case = move || {
+        let example = example.to_str().ok_or("not UTF-8")?;
+        let harness = Harness::start(&["run", example, "--provider", "kind"])?;
+        killed(harness, ": proven after", PROVEN)
+    };
+    Trial::test(name, || beside_a_bystander(case)).with_ignored_flag(true)
+}
+
 /// Runs a case beside a cluster that somebody else made.
-fn beside_a_bystander(case: Case) -> Result<(), Failed> {
+fn beside_a_bystander(case: impl FnOnce() -> Result<(), Failure>) -> Result<(), Failed> {
     let failed = |failure: Failure| Failed::from(failure.to_string());
     let bystander = Bystander::make().map_err(failed)?;
     case().map_err(failed)?;
@@ -85,8 +117,8 @@ impl Drop for Bystander {
 }
 
 fn interrupted() -> Result<(), Failure> {
-    let mut up = Up::start()?;
-    up.says(STARTING)?;
+    let mut up = Harness::up()?;
+    up.says(STARTING, UP)?;
     up.is_there()?;
     up.signal(Signal::SIGINT)?;
     let status = up.ended()?;
@@ -95,24 +127,23 @@ fn interrupted() -> Result<(), Failure> {
     }
     // In order means: before it ends. Its reaper learns of it from its end.
     up.left().map_or(Ok(()), Err)?;
-    up.is_gone()
+    up.is_gone(GONE)
 }
 
-fn killed(at: &str) -> Result<(), Failure> {
-    let mut up = Up::start()?;
-    up.says(at)?;
-    up.is_there()?;
-    up.signal(Signal::SIGKILL)?;
-    let status = up.ended()?;
+fn killed(mut harness: Harness, at: &str, limit: Duration) -> Result<(), Failure> {
+    harness.says(at, limit)?;
+    harness.is_there()?;
+    harness.signal(Signal::SIGKILL)?;
+    let status = harness.ended()?;
     if status.signal() != Some(Signal::SIGKILL as i32) {
         return Err(format!("it ended with {status}").into());
     }
-    up.is_gone()
+    harness.is_gone(REAPED)
 }
 
 fn by_hand() -> Result<(), Failure> {
-    let mut up = Up::start()?;
-    up.says(STARTING)?;
+    let mut up = Harness::up()?;
+    up.says(STARTING, UP)?;
     for pid in reapers(&up.name) {
         kill(Pid::from_raw(pid), Signal::SIGKILL)?;
     }
@@ -155,8 +186,8 @@ spec:
 ";
 
 fn reused() -> Result<(), Failure> {
-    let mut up = Up::start()?;
-    up.says("up: ")?;
+    let mut up = Harness::up()?;
+    up.says("up: ", UP)?;
     let folder = tempfile::tempdir()?;
     let file = folder.path().join("killed-apiserver.yaml");
     fs::write(&file, SCENARIO)?;
@@ -216,19 +247,24 @@ fn reapers(name: &str) -> Vec<i32> {
     .collect()
 }
 
-/// A running `outage up` that makes a kind cluster with one master.
-struct Up {
+/// A running `outage` that makes a kind cluster.
+struct Harness {
     child: Child,
     lines: mpsc::Receiver<String>,
     /// The cluster's.
     name: String,
 }
 
-impl Up {
-    fn start() -> Result<Self, Failure> {
+impl Harness {
+    /// One that keeps a cluster with one master.
+    fn up() -> Result<Self, Failure> {
+        Self::start(&["up", "--provider", "kind", "--masters", "1", "--workers", "0"])
+    }
+
+    fn start(arguments: &[&str]) -> Result<Self, Failure> {
         let before = clusters()?;
         let mut child = Command::new(env!("CARGO_BIN_EXE_outage"))
-            .args(["up", "--provider", "kind", "--masters", "1", "--workers", "0"])
+            .args(arguments)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())
@@ -242,16 +278,16 @@ impl Up {
                 sender.send(line).is_ok()
             })
         });
-        let mut up = Self { child, lines, name: String::new() };
-        up.name = wait(UP, || {
+        let mut harness = Self { child, lines, name: String::new() };
+        harness.name = wait(UP, || {
             clusters()?.difference(&before).next().cloned().ok_or_else(|| "no new cluster".into())
         })?;
-        Ok(up)
+        Ok(harness)
     }
 
     /// Waits until it has said this.
-    fn says(&mut self, text: &str) -> Result<(), Failure> {
-        let deadline = Instant::now() + UP;
+    fn says(&mut self, text: &str, limit: Duration) -> Result<(), Failure> {
+        let deadline = Instant::now() + limit;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
             let line = self.lines.recv_timeout(left);
@@ -290,8 +326,8 @@ impl Up {
         }
     }
 
-    fn is_gone(&self) -> Result<(), Failure> {
-        wait(GONE, || {
+    fn is_gone(&self, limit: Duration) -> Result<(), Failure> {
+        wait(limit, || {
             if let Some(left) = self.left() {
                 return Err(left.into());
             }
@@ -303,7 +339,7 @@ impl Up {
     }
 }
 
-impl Drop for Up {
+impl Drop for Harness {
     /// A failed test leaves nothing running either: the reaper sees to the rest.
     fn drop(&mut self) {
         // It may have ended.
