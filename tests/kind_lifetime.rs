@@ -51,14 +51,12 @@ fn main() -> ExitCode {
     let mut args = Arguments::from_args();
     // They look at all that the engine has.
     args.test_threads = Some(1);
-    let trials = match e2e_support::lacks(Provider::Kind) {
-        Some(why) => vec![e2e_support::skip("kind".into(), why)],
-        None => {
-            let cases =
-                CASES.map(|(name, case)| Trial::test(name, move || beside_a_bystander(case)));
-            cases.into_iter().chain(examples().into_iter().map(in_the_middle)).collect()
-        }
-    };
+    let cases = CASES.map(|(name, case)| Trial::test(name, move || beside_a_bystander(case)));
+    let mut trials: Vec<_> =
+        cases.into_iter().chain(examples().into_iter().map(in_the_middle)).collect();
+    if let Some(why) = e2e_support::lacks(Provider::Kind) {
+        trials = vec![e2e_support::skip("kind".into(), why)];
+    }
     libtest_mimic::run(&args, trials).exit_code()
 }
 

@@ -34,6 +34,14 @@ use tokio::sync::broadcast;
 /// For all control planes to be ready before the next case.
 const CALM: Duration = Duration::from_mins(3);
 
+/// `CoreDNS`.
+fn dns() -> TrafficEnd {
+    TrafficEnd::Pods {
+        namespace: "kube-system".into(),
+        labels: BTreeMap::from([("k8s-app".to_owned(), "kube-dns".to_owned())]),
+    }
+}
+
 /// In this order: what disturbs more comes later.
 fn cases() -> Vec<(&'static str, Fault)> {
     let masters = || vec![Master(1), Master(2), Master(3)];
@@ -43,10 +51,6 @@ fn cases() -> Vec<(&'static str, Fault)> {
     let nodes = |on: &[NodeRef]| TrafficEnd::Nodes(on.to_vec());
     let traffic =
         |from, to, rule| Traffic { from, to, rule, ports: vec![], protocol: None, one_way: false };
-    let dns = || TrafficEnd::Pods {
-        namespace: "kube-system".into(),
-        labels: BTreeMap::from([("k8s-app".to_owned(), "kube-dns".to_owned())]),
-    };
     let api = || TrafficEnd::Service("default/kubernetes".into());
     let etcd = |on| TrafficEnd::Component { name: static_pod(Component::Etcd), on: vec![on] };
     let (drop, reject) = (TrafficRule::Drop, TrafficRule::Reject);
@@ -215,7 +219,8 @@ fn cases_of_stops() -> Vec<(&'static str, Fault)> {
 
 /// Faults of connections.
 fn cases_of_connections() -> Vec<(&'static str, Fault)> {
-    let degrade = |from, to, ports, by| Fault::Degrade(Degrade { from, to, ports, by });
+    let degrade_from = |from, to, ports, by| Fault::Degrade(Degrade { from, to, ports, by });
+    let degrade = |from, to, ports, by| degrade_from(TrafficEnd::Nodes(from), to, ports, by);
     let etcd = |on| TrafficEnd::Component { name: Program::Component(Component::Etcd), on };
     let delay = Degradation::Delay(Duration::from_millis(300));
     vec![
@@ -231,6 +236,10 @@ fn cases_of_connections() -> Vec<(&'static str, Fault)> {
                 vec![],
                 delay,
             ),
+        ),
+        (
+            "delayed_connections_of_pods",
+            degrade_from(dns(), TrafficEnd::Service("default/kubernetes".into()), vec![], delay),
         ),
         (
             "thin_connections_to_apiservers",

@@ -26,7 +26,7 @@ use super::process::until;
 use super::serving::{LOOK, Reply};
 use super::{Issued, Primitive, Proof, all, each, nft, nodes, record, recorded, short_hash};
 use crate::cluster::client::{Access, Vantage};
-use crate::cluster::{ClusterError, Command};
+use crate::cluster::{ClusterError, Command, Output};
 use crate::scenario::{NodeRef, Protocol, Traffic, TrafficEnd, TrafficRule};
 use rules::{Source, Target};
 
@@ -42,8 +42,8 @@ struct Before {
     targets: Vec<Target>,
 }
 
-/// Connects from inside a pod, by its network namespace, which containerd keeps under this path: to
-/// $2, port $3, from whoever has the address $1. 124: timeout(1) had to end it.
+/// Runs the script $4 for bash inside a pod's network namespace, which containerd keeps under this path:
+/// of the pod that has the address $1, with $2 and $3. 124: timeout(1) had to end it.
 const FROM_POD: &str = r#"
 for space in /var/run/netns/*; do
     nsenter --net="$space" ip -o address show | grep -qF " $1/" || continue
@@ -143,10 +143,15 @@ impl Traffic {
         let at = SocketAddr::new(target.address, target.look);
         let said = sender(source, *from);
         if self.protocol == Some(Protocol::Udp) {
-            let (ip, port) = (at.ip().to_string(), at.port().to_string());
             let send = match from {
-                Some(pod) => Command::script(FROM_POD, [&pod.to_string(), &ip, &port, DATAGRAM]),
-                None => Command::new(["bash", "-c", DATAGRAM, &ip, &port]),
+                Some(pod) => from_pod(*pod, at, DATAGRAM),
+                None => Command::new([
+                    "bash",
+                    "-c",
+                    DATAGRAM,
+                    &at.ip().to_string(),
+                    &at.port().to_string(),
+                ]),
             };
             // What became of it, the counter tells.
             access.node(source.on)?.run(send).await?;
@@ -175,6 +180,39 @@ impl Traffic {
     }
 }
 
+/// Has a script for bash do something with an address, from inside a pod on the node that it is run on.
+fn from_pod(pod: IpAddr, at: SocketAddr, script: &str) -> Command {
+    let (ip, port) = (at.ip().to_string(), at.port().to_string());
+    Command::script(FROM_POD, [&pod.to_string(), &ip, &port, script])
+}
+
+/// What became of that, unless the script itself says more.
+fn reply_to_pod(output: &Output, on: NodeRef) -> Result<Reply, ClusterError> {
+    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+    match output.code {
+        0 => Ok(Reply::Answers),
+        124 => Ok(Reply::Unanswered),
+        99 => Err(ClusterError::new(format!("{said} on {on}"))),
+        _ if said.contains("Connection refused") => Ok(Reply::Refused),
+        _ => Ok(Reply::Broken(said)),
+    }
+}
+
+/// Each sender on a node (a pod, or the node itself), with each address that is for it.
+fn pairs<'a>(sources: &'a [Source], targets: &'a [Target]) -> Vec<Pair<'a>> {
+    let mut pairs = vec![];
+    for source in sources {
+        for target in targets.iter().filter(|target| target.is_for(source)) {
+            if source.pods.is_empty() {
+                pairs.push((source, None, target));
+            }
+            let same = |pod: &&IpAddr| pod.is_ipv4() == target.address.is_ipv4();
+            pairs.extend(source.pods.iter().filter(same).map(|pod| (source, Some(*pod), target)));
+        }
+    }
+    pairs
+}
+
 /// A sender and what it is kept from.
 type Pair<'a> = (&'a Source, Option<IpAddr>, &'a Target);
 
@@ -189,19 +227,7 @@ impl Before {
     }
 
     fn pairs(&self) -> Vec<Pair<'_>> {
-        let mut pairs = vec![];
-        for source in &self.sources {
-            for target in self.targets.iter().filter(|target| target.is_for(source)) {
-                if source.pods.is_empty() {
-                    pairs.push((source, None, target));
-                }
-                let same = |pod: &&IpAddr| pod.is_ipv4() == target.address.is_ipv4();
-                pairs.extend(
-                    source.pods.iter().filter(same).map(|pod| (source, Some(*pod), target)),
-                );
-            }
-        }
-        pairs
+        pairs(&self.sources, &self.targets)
     }
 }
 
@@ -225,17 +251,8 @@ async fn connect(
             Err(error) => Reply::of_connect(&error),
         });
     };
-    let (ip, port) = (at.ip().to_string(), at.port().to_string());
-    let arguments = [&pod.to_string(), &ip, &port, CONNECTION];
-    let output = access.node(source.on)?.run(Command::script(FROM_POD, arguments)).await?;
-    let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-    match output.code {
-        0 => Ok(Reply::Answers),
-        124 => Ok(Reply::Unanswered),
-        99 => Err(ClusterError::new(format!("{said} on {}", source.on))),
-        _ if said.contains("Connection refused") => Ok(Reply::Refused),
-        _ => Ok(Reply::Broken(said)),
-    }
+    let output = access.node(source.on)?.run(from_pod(pod, at, CONNECTION)).await?;
+    reply_to_pod(&output, source.on)
 }
 
 fn end(end: &TrafficEnd) -> String {

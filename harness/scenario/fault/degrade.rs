@@ -4,14 +4,13 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::Fault;
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{
     DURATION, Field, Shape, kind, map, one_of, optional, required, some, whole,
 };
 use super::super::tree::Node;
-use super::super::{Fault, NodeRef};
-use super::places::{self, NODES};
-use super::traffic::{TO, TrafficEnd, end, port};
+use super::traffic::{FROM, TO, TrafficEnd, end, from, port};
 
 /// Longer than what waits for an answer.
 const LONGEST: Duration = Duration::from_mins(1);
@@ -19,8 +18,8 @@ const LONGEST: Duration = Duration::from_mins(1);
 /// See [`Fault::Degrade`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Degrade {
-    /// The nodes whose connections are meant: what runs in their own network.
-    pub from: Vec<NodeRef>,
+    /// Whose connections are meant: those of nodes or of pods.
+    pub from: TrafficEnd,
     /// Where these connections lead.
     pub to: TrafficEnd,
     /// Ports of `to`; none: every port (a Service's, a component's or the load balancer's own).
@@ -58,10 +57,10 @@ const DEGRADATIONS: [(&str, Read<Degradation>); 4] = [
 
 pub(super) const DEGRADE: Field = kind(
     "degrade",
-    "TCP connections from nodes are slow, thin or broken until the revert: they are led through a \
-     proxy on the node. Those that stand are reset.",
+    "TCP connections from nodes or pods are slow, thin or broken until the revert: they are led through \
+     a proxy on the node. Those that stand are reset.",
     map(&[
-        required("from", "The nodes whose connections are meant: what runs in their own network.", NODES),
+        required("from", "Whose connections are meant: those of nodes or of pods.", FROM),
         required("to", "Where these connections lead.", TO),
         required(
             "by",
@@ -100,11 +99,12 @@ pub(super) const DEGRADE: Field = kind(
     "degrade: {from: {master: 3}, to: {component: {name: etcd, on: [{master: 1}, {master: 2}]}}, by: {delay: 200ms}}",
     "degrade: {from: {worker: 1}, to: {every: masters}, ports: [6443], by: {resetAfter: 20000}}",
     "degrade: {from: {worker: 1}, to: loadBalancer, by: {bandwidth: 10000}}",
+    "degrade: {from: {pod: {namespace: kube-system, labels: {k8s-app: kube-dns}}}, to: {service: default/kubernetes}, by: {corruptAfter: 20000}}",
 ]);
 
 pub(super) fn degrade(reader: &mut Reader, node: &Node) -> Option<Fault> {
     let mut fields = Fields::of(reader, node, "`degrade`")?;
-    let from = fields.required(reader, "from", places::nodes);
+    let from = fields.required(reader, "from", from);
     let to = fields.required(reader, "to", end);
     let by = fields
         .required(reader, "by", |reader, node| reader.one_of(node, "a degradation", &DEGRADATIONS));

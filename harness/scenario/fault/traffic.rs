@@ -134,7 +134,7 @@ const POD: Field = kind(
 .examples(&["pod: {namespace: kube-system, labels: {k8s-app: kube-dns}}"]);
 
 /// How the end is written at which packets are caught.
-const FROM: Shape = Shape::Either(&[
+pub(super) const FROM: Shape = Shape::Either(&[
     Shape::OneOf {
         what: "nodes or pods",
         kinds: &[MASTER_KIND, WORKER_KIND, NODE_KIND, EVERY, POD],
@@ -235,7 +235,7 @@ pub(super) fn traffic(reader: &mut Reader, node: &Node) -> Option<Fault> {
 }
 
 /// Where packets are caught can only be where they start: on nodes or in pods.
-fn from(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
+pub(super) fn from(reader: &mut Reader, node: &Node) -> Option<TrafficEnd> {
     match end(reader, node)? {
         TrafficEnd::Component { .. } => reader.wrong(
             node,

@@ -1,32 +1,33 @@
-//! TCP connections from nodes to an end are led through a proxy on the node, which delays or throttles
-//! them, resets them, or changes bytes of them.
+//! TCP connections from nodes or pods to an end are led through a proxy on the node, which delays or
+//! throttles them, resets them, or changes bytes of them.
 //!
 //! The kernel hands new connections to the proxy (destination NAT, before kube-proxy's); those that
 //! stand are reset, so that whoever needs one makes another. The proxy goes on to where the connection
 //! was to go, from the same node. The ends are those of `traffic`; IPv4 alone.
 //!
 //! What else it changes: a connect succeeds as soon as the proxy has it, so a server that is gone
-//! refuses by a reset after it. Taken back, every connection through the proxy ends.
+//! refuses by a reset after it; and who is reached from a pod sees the node's address. Taken back, every
+//! connection through the proxy ends.
 
 pub(in crate::fault) mod proxy;
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
-use super::ends;
 use super::rules::{Source, Target};
+use super::{Pair, ends, from_pod, pairs, reply_to_pod, sender};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Vantage};
 use crate::fault::helper::Helper;
 use crate::fault::nft::{self, PRIORITY};
 use crate::fault::process::until;
 use crate::fault::serving::{self, LOOK, Reply};
-use crate::fault::{Issued, Primitive, Proof, all, each, nodes, record, recorded, short_hash};
-use crate::scenario::{Degradation, Degrade, NodeRef, Protocol, Traffic, TrafficEnd, TrafficRule};
+use crate::fault::{Issued, Primitive, Proof, all, each, record, recorded, short_hash};
+use crate::scenario::{Degradation, Degrade, NodeRef, Protocol, Traffic, TrafficRule};
 use proxy::{MARK, Orders};
 
 /// Until the effect is seen; and as long again to take it away.
@@ -44,8 +45,20 @@ struct Before {
     /// Of the proxy and its table.
     name: String,
     port: u16,
+    sources: Vec<Source>,
     targets: Vec<Target>,
 }
+
+/// Says something to $0, port $1, that no server leaves without an answer, and how many microseconds that
+/// took, for bash.
+const QUESTION: &str = r#"
+start=$EPOCHREALTIME
+exec 3<>"/dev/tcp/$0/$1" || exit
+printf 'GET / HTTP/1.0\r\n\r\n' >&3
+head -c 1 <&3 >/dev/null 2>&1
+end=$EPOCHREALTIME
+echo $((${end/[.,]/} - ${start/[.,]/}))
+"#;
 
 impl Before {
     fn table(&self) -> String {
@@ -55,9 +68,14 @@ impl Before {
     fn proxy(&self) -> Helper<'_> {
         Helper { argument: proxy::ARGUMENT, name: &self.name }
     }
+
+    fn pairs(&self) -> Vec<Pair<'_>> {
+        pairs(&self.sources, &self.targets)
+    }
 }
 
-/// Rules that hand connections over.
+/// Rules that hand connections over. What pods send is caught where it comes to the node, and what comes
+/// back to them where it goes on to them, from another node or from this one.
 fn chains(source: &Source, targets: &[Target], proxy: SocketAddr) -> String {
     let targets: Vec<_> = targets.iter().filter(|target| target.is_for(source)).collect();
     let each = |text: &dyn Fn(&str, &str, &str) -> String| {
@@ -72,34 +90,46 @@ fn chains(source: &Source, targets: &[Target], proxy: SocketAddr) -> String {
         };
         targets.iter().map(rule).collect::<String>()
     };
+    let pods: Vec<_> =
+        source.pods.iter().filter(|pod| pod.is_ipv4()).map(IpAddr::to_string).collect();
+    let of_pods = |side: &str| match &*pods {
+        [] => String::new(),
+        pods => format!("ip {side} {{ {} }} ", pods.join(", ")),
+    };
+    let (from, back) = (of_pods("saddr"), of_pods("daddr"));
     // The proxy's own connections are left alone, also what comes back by them.
     let own = format!("meta mark {MARK:#x} ct mark set {MARK:#x} accept\n");
     let handed = each(&|to, dport, _| {
-        let new = format!("meta mark != {MARK:#x} ip daddr {to} {dport}");
+        let new = format!("meta mark != {MARK:#x} {from}ip daddr {to} {dport}");
         format!("{new} counter ct mark set {HANDED:#x} dnat ip to {proxy}\n")
     });
     // What the other end connects to itself is not meant.
     let stands = |way| format!("ct direction {way} ct mark != {{ {MARK:#x}, {HANDED:#x} }}");
     let (sent, comes) = (stands("original"), stands("reply"));
     let standing =
-        each(&|to, dport, _| format!("{sent} ip daddr {to} {dport} reject with tcp reset\n"));
+        each(&|to, dport, _| format!("{sent} {from}ip daddr {to} {dport} reject with tcp reset\n"));
     let coming = each(&|to, _, sport| {
-        format!("{comes} ip saddr {to} {sport} tcp flags & rst == 0 reject with tcp reset\n")
+        format!("{comes} {back}ip saddr {to} {sport} tcp flags & rst == 0 reject with tcp reset\n")
     });
-    format!(
-        "chain own {{\ntype filter hook output priority {};\n{own}}}\n\
-         chain handed {{\ntype nat hook output priority {PRIORITY};\n{handed}}}\n\
-         chain standing {{\ntype filter hook output priority 0;\n{standing}}}\n\
-         chain coming {{\ntype filter hook input priority 0;\n{coming}}}\n",
-        PRIORITY - 5
-    )
+    let chain = |name: &str, kind: &str, hook: &str, priority: i32, rules: &str| {
+        format!("chain {name} {{\ntype {kind} hook {hook} priority {priority};\n{rules}}}\n")
+    };
+    let (sent_at, comes_at): (_, &[_]) = match *pods {
+        [] => ("output", &[("coming", "input")]),
+        _ => ("prerouting", &[("coming", "forward"), ("coming_from_node", "output")]),
+    };
+    let coming = comes_at.iter().map(|(name, hook)| chain(name, "filter", hook, 0, &coming));
+    chain("own", "filter", "output", PRIORITY - 5, &own)
+        + &chain("handed", "nat", sent_at, PRIORITY, &handed)
+        + &chain("standing", "filter", sent_at, 0, &standing)
+        + &coming.collect::<String>()
 }
 
 impl Degrade {
     /// The same ends as those of `traffic`.
     fn traffic(&self) -> Traffic {
         Traffic {
-            from: TrafficEnd::Nodes(self.from.clone()),
+            from: self.from.clone(),
             to: self.to.clone(),
             rule: TrafficRule::Drop,
             ports: self.ports.clone(),
@@ -113,70 +143,61 @@ impl Degrade {
         let number = short_hash(self)?;
         let (first, count) = (PORTS.start, u32::from(PORTS.end - PORTS.start));
         let port = first + u16::try_from(number % count).unwrap_or(0);
+        let sources = ends::sources(&traffic, access).await?;
         let mut targets = ends::targets(&traffic, access).await?;
         targets.retain(|target| target.address.is_ipv4());
-        let before = Before { name: format!("outage_degrade_{number:08x}"), port, targets };
-        for on in &self.from {
-            nft::absent(&**access.node(*on)?, &before.table()).await?;
+        let name = format!("outage_degrade_{number:08x}");
+        let before = Before { name, port, sources, targets };
+        for source in &before.sources {
+            nft::absent(&**access.node(source.on)?, &before.table()).await?;
         }
-        let pairs = self.pairs(&before);
+        let pairs = before.pairs();
         if pairs.is_empty() {
             return Err(ClusterError::new("there is nothing between the two ends"));
         }
-        each(pairs.iter().map(|(on, target)| self.answers_in_time(*on, target, access))).await?;
+        each(pairs.iter().map(|pair| self.answers_in_time(pair, access))).await?;
         Ok(before)
-    }
-
-    /// What is asked to see the effect: each node with each address.
-    fn pairs<'a>(&self, before: &'a Before) -> Vec<(NodeRef, &'a Target)> {
-        let of = |on: &NodeRef| {
-            let source = Source { on: *on, pods: vec![] };
-            let hit = before.targets.iter().filter(move |target| target.is_for(&source));
-            let on = *on;
-            hit.map(move |target| (on, target)).collect::<Vec<_>>()
-        };
-        self.from.iter().flat_map(of).collect()
     }
 
     /// Or the effect could not be told.
     async fn answers_in_time(
         &self,
-        on: NodeRef,
-        target: &Target,
+        (source, pod, target): &Pair<'_>,
         access: &Access,
     ) -> Result<(), ClusterError> {
         let at = SocketAddr::new(target.address, target.look);
-        let (reply, took) = ask(on, at, access).await?;
+        let (reply, took) = ask(source.on, *pod, at, access).await?;
         let late = matches!(self.by, Degradation::Delay(delay) if took >= delay);
         if reply == Reply::Answers && !late {
             return Ok(());
         }
-        let context = format!("before the fault, {at} from {on}: {reply} after {took:.1?}");
+        let from = sender(source, *pod);
+        let context = format!("before the fault, {at} from {from}: {reply} after {took:.1?}");
         Err(ClusterError::new(context))
     }
 
     async fn lead(
         &self,
-        on: NodeRef,
+        source: &Source,
         before: &Before,
         access: &Access,
     ) -> Result<(), ClusterError> {
-        let node = access.node(on)?;
+        let node = access.node(source.on)?;
         let listen = SocketAddr::new(node.address(), before.port);
         let orders = Orders { name: before.name.clone(), listen, by: self.by };
         before.proxy().start(&**node, &orders).await?;
         until(LED, || async {
-            let connected = access.connect(Vantage::Node(on), listen, LOOK).await?;
+            let connected = access.connect(Vantage::Node(source.on), listen, LOOK).await?;
             Ok(connected.err().map(|error| format!("the proxy at {listen}: {error}")))
         })
         .await?;
-        let source = Source { on, pods: vec![] };
-        let chains = chains(&source, &before.targets, listen);
+        let chains = chains(source, &before.targets, listen);
         nft::put(&**node, &before.table(), &chains).await
     }
 
     async fn look(&self, before: &Before, access: &Access) -> Result<Proof, ClusterError> {
-        Ok(all(each(self.from.iter().map(|on| self.look_at(*on, before, access))).await?))
+        let looks = before.sources.iter().map(|source| self.look_at(source.on, before, access));
+        Ok(all(each(looks).await?))
     }
 
     async fn look_at(
@@ -193,8 +214,8 @@ impl Degrade {
         if proxies != 1 {
             return Ok(Err(format!("{proxies} proxies run on {on}")));
         }
-        let pairs = self.pairs(before).into_iter().filter(|(of, _)| *of == on);
-        let parts = each(pairs.map(|(on, target)| self.look_between(on, target, access))).await?;
+        let pairs: Vec<_> = before.pairs().into_iter().filter(|(of, ..)| of.on == on).collect();
+        let parts = each(pairs.iter().map(|pair| self.look_between(pair, access))).await?;
         let met = nft::packets(&**node, &before.table()).await?.unwrap_or(0);
         let met = met.saturating_sub(earlier);
         let handed = if met == 0 {
@@ -207,13 +228,12 @@ impl Degrade {
 
     async fn look_between(
         &self,
-        on: NodeRef,
-        target: &Target,
+        (source, pod, target): &Pair<'_>,
         access: &Access,
     ) -> Result<Proof, ClusterError> {
         let at = SocketAddr::new(target.address, target.look);
-        let (reply, took) = ask(on, at, access).await?;
-        let said = format!("{at} from {on}: {reply} after {took:.1?}");
+        let (reply, took) = ask(source.on, *pod, at, access).await?;
+        let said = format!("{at} from {}: {reply} after {took:.1?}", sender(source, *pod));
         let shows = match self.by {
             // Whoever looks does not wait for so long.
             Degradation::Delay(delay) if 2 * delay >= LOOK => took >= delay.min(LOOK),
@@ -239,15 +259,22 @@ impl Degrade {
     }
 }
 
-/// Asks, and says how long the answer took.
+/// Asks from a node, or from a pod on it, and says how long the answer took.
 async fn ask(
     on: NodeRef,
+    pod: Option<IpAddr>,
     at: SocketAddr,
     access: &Access,
 ) -> Result<(Reply, Duration), ClusterError> {
     let start = Instant::now();
-    let reply = serving::ask_at(Vantage::Node(on), at, access).await?;
-    Ok((reply, start.elapsed()))
+    let Some(pod) = pod else {
+        let reply = serving::ask_at(Vantage::Node(on), at, access).await?;
+        return Ok((reply, start.elapsed()));
+    };
+    let output = access.node(on)?.run(from_pod(pod, at, QUESTION)).await?;
+    // To find the pod's network takes longer than a near server's answer. Who gave none tells no time.
+    let took = output.text().parse().map_or_else(|_| start.elapsed(), Duration::from_micros);
+    Ok((reply_to_pod(&output, on)?, took))
 }
 
 impl Primitive for Degrade {
@@ -260,7 +287,7 @@ impl Primitive for Degrade {
             Degradation::ResetAfter(bytes) => format!("reset connections after {bytes} bytes"),
             Degradation::CorruptAfter(bytes) => format!("corrupt connections after {bytes} bytes"),
         };
-        format!("{by}, from {} to {}", nodes(&self.from), super::end(&self.to))
+        format!("{by}, from {} to {}", super::end(&self.from), super::end(&self.to))
     }
 
     fn limit(&self) -> Duration {
@@ -283,7 +310,7 @@ impl Primitive for Degrade {
         Box::pin(async {
             let before: Before = recorded(before)?;
             issued();
-            each(self.from.iter().map(|on| self.lead(*on, &before, access))).await?;
+            each(before.sources.iter().map(|source| self.lead(source, &before, access))).await?;
             until(LED, || async { Ok(self.look(&before, access).await?.err()) }).await
         })
     }
@@ -306,7 +333,9 @@ impl Primitive for Degrade {
     ) -> BoxFuture<'a, Result<(), ClusterError>> {
         Box::pin(async {
             let before: Before = recorded(before)?;
-            each(self.from.iter().map(|on| self.release(*on, &before, access))).await.map(drop)
+            let places =
+                before.sources.iter().map(|source| self.release(source.on, &before, access));
+            each(places).await.map(drop)
         })
     }
 }
@@ -331,6 +360,9 @@ mod tests {
             target("127.0.0.1", &[2379], Some(NodeRef::Master(1))),
         ];
         let proxy = ([10, 0, 0, 3], 20_001).into();
+        insta::assert_snapshot!(chains(&source, &targets, proxy));
+        let pods = ["10.244.13.2", "10.244.13.3"].map(|pod| pod.parse().unwrap());
+        let source = Source { pods: pods.into(), ..source };
         insta::assert_snapshot!(chains(&source, &targets, proxy));
     }
 }
