@@ -146,7 +146,8 @@ impl Run {
         let wanted = Wanted { kubernetes: self.kubernetes, metrics_server };
         let (mut left, mut kept) = (0, None);
         for provider in &self.provider {
-            let session = self.session(*provider, chosen.clone(), &folder, Past::new(&events))?;
+            let session =
+                self.session(*provider, chosen.clone(), &folder, Past::new(&events, &folder))?;
             let cases = session.cases();
             let new;
             (new, kept) = self.work(&session, &wanted, &interrupt).await?;
@@ -166,8 +167,11 @@ impl Run {
             remove_logs(&folder)?;
         }
         print(format!("run: {}\n", folder.display()))?;
-        if let Some(cluster) = kept {
-            up::hold(&*cluster).await?;
+        match kept {
+            // Whoever interrupts a run keeps nothing: the next interrupt ends this program at once.
+            Some(cluster) if interrupt.is_cancelled() => cluster.delete().await?,
+            Some(cluster) => up::hold(&*cluster).await?,
+            None => {}
         }
         Ok(code.into())
     }
@@ -209,8 +213,10 @@ impl Run {
             None => None,
         };
         if interrupt.is_cancelled() {
-            // It may have broken off a cluster's start.
-            session.provider.sweep().await?;
+            // It may have broken off a cluster's start, or that of the lab in which images are unpacked.
+            for provider in Provider::ALL {
+                provider.sweep().await?;
+            }
         }
         drop(sender);
         Ok((shown.await?, kept))

@@ -77,7 +77,10 @@ impl Up {
             made = self.provider.create(&supplies, options, &say) => made?,
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
-                self.provider.sweep().await?;
+                // Images may just have been unpacked in a lab.
+                for provider in Provider::ALL {
+                    provider.sweep().await?;
+                }
                 return Ok(ExitCode::from(130));
             }
         };

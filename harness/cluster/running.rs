@@ -1,7 +1,9 @@
 //! Which of the running clusters is meant.
 
 use std::fs::{self, File, TryLockError};
+use std::io;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::ClusterError;
 
@@ -12,6 +14,15 @@ pub(super) const LOCK: &str = "lock";
 /// The cluster that a folder stands for.
 pub(super) fn name_of(folder: &Path) -> String {
     folder.file_name().unwrap_or_default().to_string_lossy().into_owned()
+}
+
+/// Whether a cluster's folder may be one that is just being made: it is not locked yet, but has nothing
+/// beside its lock. Nobody takes a minute from there to the lock.
+pub(super) fn is_young(folder: &Path) -> bool {
+    const MAKING: Duration = Duration::from_mins(1);
+    let mut held = fs::read_dir(folder).into_iter().flatten().flatten();
+    let age = || folder.metadata()?.modified()?.elapsed().map_err(io::Error::other);
+    held.all(|entry| entry.file_name() == LOCK) && age().is_ok_and(|age| age < MAKING)
 }
 
 /// The folder of the running cluster, or of the one among several that is asked for, where `all`

@@ -109,8 +109,10 @@ impl Slot {
     fn remove(&self, path: &Path) -> Result<bool, CacheError> {
         let lock = self.lock_file();
         let lock = std::fs::File::create(&lock).map_err(super::io_error("create", &lock))?;
-        let in_use = std::fs::File::open(path.join(manifest::ENTRY));
-        if lock.try_lock().is_err() || in_use.is_ok_and(|entry| entry.try_lock().is_err()) {
+        // Both are held until it is gone: who opens an entry waits for no maker.
+        let entry = std::fs::File::open(path.join(manifest::ENTRY)).ok();
+        let in_use = || entry.as_ref().is_some_and(|entry| entry.try_lock().is_err());
+        if lock.try_lock().is_err() || in_use() {
             return Ok(false);
         }
         if path == self.dir() {

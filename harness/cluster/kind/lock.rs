@@ -7,8 +7,7 @@ use std::mem;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use super::SHARED;
-use crate::cluster::running::LOCK;
+use crate::cluster::running::{LOCK, is_young};
 
 /// Locks of this process that were dropped before their clusters were removed.
 static ABANDONED: Mutex<Vec<Lock>> = Mutex::new(Vec::new());
@@ -33,12 +32,13 @@ impl Lock {
         Ok(Self { file: Some(file), folder: folder.to_owned() })
     }
 
-    /// Locks the folder of a harness that is gone. One that is not yet locked has nothing in it.
+    /// Locks the folder of a harness that is gone. One without a lock is what a removal left that was
+    /// broken off.
     fn of_the_dead(folder: &Path) -> Option<Self> {
-        if !folder.join(SHARED).exists() {
+        if is_young(folder) {
             return None;
         }
-        let file = File::open(folder.join(LOCK)).ok()?;
+        let file = File::options().create(true).append(true).open(folder.join(LOCK)).ok()?;
         file.try_lock().ok()?;
         Some(Self { file: Some(file), folder: folder.to_owned() })
     }
@@ -74,4 +74,36 @@ pub(super) fn abandoned(all: &Path) -> Vec<Lock> {
     let folders = fs::read_dir(all).into_iter().flatten().flatten();
     locks.extend(folders.filter_map(|entry| Lock::of_the_dead(&entry.path())));
     locks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_nobody_holds_is_removed_also_if_a_part_of_it_is_left() {
+        let all = tempfile::tempdir().unwrap();
+        let folder = |name: &str| {
+            let folder = all.path().join(name);
+            fs::create_dir_all(folder.join("shared")).unwrap();
+            folder
+        };
+        let (alive, dead, half_removed) = (folder("alive"), folder("dead"), folder("half-removed"));
+        let held = Lock::make(&alive).unwrap();
+        File::create(dead.join(LOCK)).unwrap();
+        let young = all.path().join("young");
+        fs::create_dir(&young).unwrap();
+        let locks: Vec<_> = fs::read_dir(all.path()).unwrap().flatten().collect();
+        let locks = locks.iter().filter_map(|entry| Lock::of_the_dead(&entry.path()));
+        let mut found: Vec<_> = locks
+            .map(|lock| {
+                let folder = lock.folder.clone();
+                lock.release();
+                folder
+            })
+            .collect();
+        found.sort();
+        assert_eq!(found, [dead, half_removed]);
+        held.release();
+    }
 }

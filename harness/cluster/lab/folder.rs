@@ -10,7 +10,7 @@ use super::RUNC_NAME;
 use crate::assets::{Cache, remove_tree};
 use crate::cluster::ClusterError;
 use crate::cluster::files::aside;
-use crate::cluster::running::{LOCK, name_of};
+use crate::cluster::running::{LOCK, is_young, name_of};
 
 /// Makes a folder of its own, which goes unless it is kept, and locks it for as long as the lab
 /// lives.
@@ -107,15 +107,6 @@ impl Swept {
         }
         self.failed.into_iter().for_each(say);
     }
-}
-
-/// Whether a folder may be one that is just being made: it is not locked yet, but has nothing beside its
-/// lock. Nobody takes a minute from there to the lock.
-fn is_young(folder: &Path) -> bool {
-    const MAKING: Duration = Duration::from_mins(1);
-    let mut held = fs::read_dir(folder).into_iter().flatten().flatten();
-    let age = || folder.metadata()?.modified()?.elapsed().map_err(std::io::Error::other);
-    held.all(|entry| entry.file_name() == LOCK) && age().is_ok_and(|age| age < MAKING)
 }
 
 #[cfg(test)]
