@@ -209,17 +209,25 @@ pub(super) async fn prove(changes: &Value, access: &Access) -> Result<Proof, Clu
 /// Puts back what was there, the last change first, and reads it back.
 pub(super) async fn restore(changes: &Value, access: &Access) -> Result<(), ClusterError> {
     let changes: Vec<Change> = recorded(changes)?;
-    for Change { on, path, was, .. } in changes.iter().rev() {
-        let node = access.node(*on)?;
-        if read(&**node, path).await? == *was {
-            continue;
-        }
-        write(&**node, path, was).await?;
-        if read(&**node, path).await? != *was {
-            return Err(ClusterError::new(format!("{path} on {on} was changed by another")));
-        }
+    let mut restored = Ok(());
+    // One that can't be put back keeps none of the others.
+    for change in changes.iter().rev() {
+        restored = restored.and(put_back(change, access).await);
     }
-    Ok(())
+    restored
+}
+
+async fn put_back(change: &Change, access: &Access) -> Result<(), ClusterError> {
+    let Change { on, path, was, .. } = change;
+    let node = access.node(*on)?;
+    if read(&**node, path).await? == *was {
+        return Ok(());
+    }
+    write(&**node, path, was).await?;
+    if read(&**node, path).await? == *was {
+        return Ok(());
+    }
+    Err(ClusterError::new(format!("{path} on {on} was changed by another")))
 }
 
 impl FileChange {

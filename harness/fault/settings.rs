@@ -190,10 +190,12 @@ impl SettingsChange {
     }
 
     async fn restore(&self, before: &[Before], access: &Access) -> Result<(), ClusterError> {
+        let mut restored = Ok(());
+        // One that can't be put back keeps none of the others.
         for before in before.iter().rev() {
-            self.place(before.on, &before.manifest, access).await?;
+            restored = restored.and(self.place(before.on, &before.manifest, access).await);
         }
-        Ok(())
+        restored
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::{Duration, SystemTime};
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 
-use super::process::{ProcessId, alive, checked, running, until};
+use super::process::{ProcessId, alive, checked, go_on, running, until};
 use super::serving::{self, LOOK};
 use super::{Issued, Primitive, Proof, all, each, nodes, record, recorded};
 use crate::cluster::client::{Access, Answer};
@@ -53,7 +53,8 @@ pid=$1
 stopped=$(sed 's/.*) \(.\).*/\1/' /proc/"$pid"/stat)
 go_on() { [ "$stopped" = T ] || kill -CONT "$pid"; }
 trap go_on EXIT
-for try in $(seq 500); do
+deadline=$(($(date +%s) + 12))
+while [ "$(date +%s)" -lt "$deadline" ]; do
     kill -STOP "$pid"
     busy=
     for task in /proc/"$pid"/task/*; do
@@ -206,6 +207,8 @@ impl ClockShift {
         if now.iter().any(|process| process.id == before.process) {
             let changed = self.code().len();
             write(before, &before.function.code[..changed], access).await?;
+            // One that was stopped when the injection was broken off stands still ever since.
+            go_on(&**node, self.component.name()).await?;
             if function(&**node, before.process).await?.code != before.function.code {
                 let context = "the code that tells the time is not what it was";
                 return Err(ClusterError::new(context));

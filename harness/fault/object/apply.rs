@@ -126,7 +126,7 @@ impl Apply {
         // For many, a connection for each would cost more than the work.
         let door = &Door::to(access, &self.object, None).await.ok();
         let both = self.instances().into_iter().zip(before).rev();
-        let taken_back = spread(both, |(instance, before)| async move {
+        let taken_back = stream::iter(both).map(|(instance, before)| async move {
             let (object, change) = (&instance.object, fields::without_identity(&instance.manifest));
             if let Some(door) = door {
                 for _ in 0..STEPS {
@@ -139,7 +139,9 @@ impl Apply {
             }
             bring_back(access, object, &before, &change).await
         });
-        taken_back.await.map(drop)
+        // One that can't be taken back keeps none of the others.
+        let taken_back: Vec<_> = taken_back.buffer_unordered(AT_ONCE).collect().await;
+        taken_back.into_iter().collect()
     }
 }
 
