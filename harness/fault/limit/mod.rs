@@ -29,6 +29,9 @@ use keeper::{Done, Orders, PERIOD};
 /// Until a program meets its limit: each does something every few seconds.
 const EFFECT: Duration = Duration::from_secs(30);
 
+/// The same once more, for a proof, which takes half a minute at most.
+const AGAIN: Duration = Duration::from_secs(20);
+
 /// The name of the keeper, the same on each node.
 #[derive(Debug, Serialize, Deserialize)]
 struct Before {
@@ -43,6 +46,17 @@ impl Before {
     /// What the keeper did.
     fn file(&self) -> String {
         format!("/run/{}.json", self.name)
+    }
+
+    /// What the keeper on a node did so far.
+    async fn done(&self, on: NodeRef, access: &Access) -> Result<Done, ClusterError> {
+        let read = Command::script(r#"cat "$1" 2>/dev/null || true"#, [self.file()]);
+        let said = checked(&**access.node(on)?, read, "ask a keeper what it did").await?.text();
+        if said.is_empty() {
+            return Ok(Done::default());
+        }
+        serde_json::from_str(&said)
+            .map_err(|error| ClusterError::caused(format!("a keeper says `{said}`"), error))
     }
 }
 
@@ -62,6 +76,26 @@ impl Limit {
         Ok(all(each(self.on.iter().map(|on| self.look_on(*on, before, access))).await?))
     }
 
+    /// Whether it has an effect, and not only had one: a program that is made to wait is so once more.
+    async fn look_again(
+        &self,
+        on: NodeRef,
+        before: &Before,
+        access: &Access,
+    ) -> Result<Proof, ClusterError> {
+        let first = self.look_on(on, before, access).await?;
+        let (Ok(_), Resource::Cpu(_)) = (&first, self.to) else { return Ok(first) };
+        let waited = before.done(on, access).await?.waited;
+        let again = until(AGAIN, || async {
+            let now = before.done(on, access).await?.waited;
+            Ok((now == waited).then(|| "nothing has to wait any more".to_owned()))
+        });
+        if let Err(error) = again.await {
+            return Ok(Err(format!("{} on {on}: {error}", self.component.name())));
+        }
+        self.look_on(on, before, access).await
+    }
+
     async fn look_on(
         &self,
         on: NodeRef,
@@ -73,14 +107,7 @@ impl Limit {
         if keepers != 1 {
             return Ok(Err(format!("{keepers} keepers of this limit run on {on}")));
         }
-        let read = Command::script(r#"cat "$1" 2>/dev/null || true"#, [before.file()]);
-        let said = checked(&**node, read, "ask a keeper what it did").await?.text();
-        let done: Done = if said.is_empty() {
-            Done::default()
-        } else {
-            serde_json::from_str(&said)
-                .map_err(|error| ClusterError::caused(format!("a keeper says `{said}`"), error))?
-        };
+        let done = before.done(on, access).await?;
         Ok(match self.to {
             Resource::Cpu(_) if done.waited > 0 => Ok(vec![format!(
                 "{what} on {on} was made to wait in {} of {} periods of {PERIOD:?}",
@@ -166,7 +193,7 @@ impl Primitive for Limit {
     ) -> BoxFuture<'a, Result<Proof, ClusterError>> {
         Box::pin(async {
             let before: Before = recorded(before)?;
-            self.look(&before, access).await
+            Ok(all(each(self.on.iter().map(|on| self.look_again(*on, &before, access))).await?))
         })
     }
 

@@ -11,11 +11,14 @@
 
 pub(in crate::fault) mod proxy;
 
+use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
+use tokio::io::AsyncReadExt;
+use tokio::net::TcpStream;
 use tokio::time::Instant;
 
 use super::rules::{Source, Target};
@@ -32,6 +35,12 @@ use proxy::{MARK, Orders};
 
 /// Until the effect is seen; and as long again to take it away.
 const LED: Duration = Duration::from_secs(30);
+
+/// Until a proxy has shown what it does to a connection.
+const SHOWN: Duration = Duration::from_secs(15);
+
+/// How much more than must pass is read at most until that is seen, in bytes.
+const MORE: usize = 1 << 20;
 
 /// Below the ports of connections that a node makes itself, and of `NodePort`s.
 const PORTS: std::ops::Range<u16> = 20_000..30_000;
@@ -223,7 +232,29 @@ impl Degrade {
         } else {
             Ok(vec![format!("the proxy on {on} was given {met} connections")])
         };
-        Ok(all(parts.into_iter().chain([handed])))
+        let shown = self.shown_by_proxy(on, before, access).await?;
+        Ok(all(parts.into_iter().chain([handed, shown])))
+    }
+
+    /// What the proxy on a node does to connections. Servers say too little to whoever only looks for it to
+    /// be seen in their answers, so the proxy itself is asked, which sends as much as is wanted.
+    async fn shown_by_proxy(
+        &self,
+        on: NodeRef,
+        before: &Before,
+        access: &Access,
+    ) -> Result<Proof, ClusterError> {
+        let at = SocketAddr::new(access.node(on)?.address(), before.port);
+        let mut stream = match access.connect(Vantage::Node(on), at, LOOK).await? {
+            Ok(stream) => stream,
+            Err(error) => return Ok(Err(format!("the proxy on {on}: {error}"))),
+        };
+        let shown = tokio::time::timeout(SHOWN, effect(&mut stream, self.by)).await;
+        Ok(match shown {
+            Ok(Ok(said)) => Ok(vec![format!("the proxy on {on} {said}")]),
+            Ok(Err(said)) => Err(format!("the proxy on {on} {said}")),
+            Err(_) => Err(format!("the proxy on {on} has shown nothing within {SHOWN:?}")),
+        })
     }
 
     async fn look_between(
@@ -257,6 +288,53 @@ impl Degrade {
         nft::take_away(&**node, &before.table()).await?;
         before.proxy().end(&**node).await
     }
+}
+
+/// What becomes of a connection to the proxy itself, which sends zeros.
+async fn effect(stream: &mut TcpStream, by: Degradation) -> Result<String, String> {
+    let start = Instant::now();
+    let most = |bytes: u32| bytes as usize + MORE;
+    match by {
+        // Seen by each answer.
+        Degradation::Delay(_) => Ok("serves".to_owned()),
+        Degradation::Bandwidth(rate) => {
+            let wanted = (rate as usize * 3 / 10).clamp(1, MORE);
+            let (passed, ..) = zeros(stream, wanted).await;
+            let took = start.elapsed();
+            #[expect(clippy::cast_precision_loss, reason = "at most 1 MiB")]
+            let least = Duration::from_secs_f64(0.9 * wanted as f64 / f64::from(rate));
+            let said = format!("lets {passed} bytes pass in {took:.1?}");
+            if passed >= wanted && took >= least { Ok(said) } else { Err(said) }
+        }
+        Degradation::ResetAfter(bytes) => {
+            let (passed, _, end) = zeros(stream, most(bytes)).await;
+            let reset = end.is_some_and(|error| error.kind() == io::ErrorKind::ConnectionReset);
+            let said = format!("resets a connection after {passed} bytes");
+            if reset { Ok(said) } else { Err(format!("lets {passed} bytes pass")) }
+        }
+        Degradation::CorruptAfter(bytes) => {
+            let (passed, changed, _) = zeros(stream, most(bytes)).await;
+            let said = format!("changed {changed} of {passed} bytes");
+            if changed > 0 { Ok(said) } else { Err(said) }
+        }
+    }
+}
+
+/// Reads zeros: how many bytes came, how many of them were something else, and why no more came.
+async fn zeros(stream: &mut TcpStream, wanted: usize) -> (usize, usize, Option<io::Error>) {
+    let (mut passed, mut changed) = (0, 0);
+    let mut buffer = vec![0; 16 << 10];
+    while passed < wanted {
+        match stream.read(&mut buffer).await {
+            Ok(0) => break,
+            Ok(count) => {
+                passed += count;
+                changed += buffer[..count].iter().filter(|byte| **byte != 0).count();
+            }
+            Err(error) => return (passed, changed, Some(error)),
+        }
+    }
+    (passed, changed, None)
 }
 
 /// Asks from a node, or from a pod on it, and says how long the answer took.

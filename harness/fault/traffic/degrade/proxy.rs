@@ -69,7 +69,7 @@ fn destination(client: &TcpStream) -> io::Result<SocketAddr> {
 async fn pass(client: TcpStream, own: SocketAddr, by: Degradation) -> io::Result<()> {
     let to = destination(&client)?;
     if to == own {
-        return Ok(()); // Somebody asks the proxy itself.
+        return show(client, by).await;
     }
     let socket = TcpSocket::new_v4()?;
     setsockopt(&socket, sockopt::Mark, &MARK)?;
@@ -81,6 +81,23 @@ async fn pass(client: TcpStream, own: SocketAddr, by: Degradation) -> io::Result
         }
     };
     between(client, server, by).await
+}
+
+/// Somebody asks the proxy itself: it sends zeros without end, by the way that all others take, so that who
+/// asks sees what becomes of them.
+async fn show(client: TcpStream, by: Degradation) -> io::Result<()> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
+    let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
+    let mut source = far?.0;
+    let zeros = async {
+        loop {
+            source.write_all(&[0; CHUNK]).await?;
+        }
+    };
+    tokio::select! {
+        shown = between(client, near?, by) => shown,
+        ended = zeros => ended,
+    }
 }
 
 /// Carries both ways until both have ended.
@@ -239,6 +256,34 @@ mod tests {
             let error = stream.read(&mut [0]).await.unwrap_err();
             assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
         }
+    }
+
+    /// What a proxy shows of itself.
+    async fn shown(by: Degradation) -> TcpStream {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
+        tokio::spawn(show(far.unwrap().0, by));
+        near.unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_asks_the_proxy_itself_sees_what_it_does() {
+        let start = Instant::now();
+        read(&mut shown(Degradation::Bandwidth(10_000)).await, 3000).await;
+        assert!(start.elapsed() >= Duration::from_millis(300));
+        let corrupt = read(&mut shown(Degradation::CorruptAfter(10)).await, 3 * CHUNK).await;
+        assert!(corrupt.contains(&1));
+        let mut reset = shown(Degradation::ResetAfter(100_000)).await;
+        let mut passed = 0;
+        let error = loop {
+            match reset.read(&mut [0; CHUNK]).await {
+                Ok(count) => passed += count,
+                Err(error) => break error,
+            }
+        };
+        assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+        assert!(passed <= 100_000, "{passed}");
     }
 
     #[tokio::test]
