@@ -162,6 +162,12 @@ pub fn counts(probe: &Probe) -> bool {
     }
 }
 
+/// Whether each observation tells only what is new since the one before: what one saw, no other sees
+/// again.
+pub fn tells_news(probe: &Probe) -> bool {
+    matches!(probe, Probe::Log(_) | Probe::Event(_))
+}
+
 /// Observes, at once and then again and again, until the future is dropped. `every` is the time
 /// from the end of one observation to the start of the next; what can be watched is, and is read
 /// again at `every` while no watch stands, and each second beside one that does.

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use super::flags;
-use super::journal::Journal;
+use super::journal::{Journal, journal_name};
 use super::log::Log;
 use super::machine::Machine;
 use super::nodes::Chooser;
@@ -74,6 +74,8 @@ pub struct Held {
     logs: Option<String>,
     /// From its start on, so that no death goes unnoticed between two cases.
     deaths: broadcast::Receiver<DiedUnasked>,
+    /// Whether it belongs to another process, so that no other takes its place.
+    taken: bool,
     /// Whether a case ran on it.
     used: bool,
     /// Whether a case has left something behind that outlives its reverts.
@@ -84,7 +86,12 @@ impl Held {
     /// A cluster that was just made.
     pub fn new(cluster: Arc<dyn Cluster>, logs: Option<String>) -> Self {
         let deaths = cluster.deaths();
-        Self { cluster, logs, deaths, used: false, spent: false }
+        Self { cluster, logs, deaths, taken: false, used: false, spent: false }
+    }
+
+    /// A cluster that another process holds.
+    pub fn taken(cluster: Arc<dyn Cluster>, logs: Option<String>) -> Self {
+        Self { taken: true, ..Self::new(cluster, logs) }
     }
 
     /// A case has left something behind.
@@ -140,7 +147,7 @@ where
     F: Future<Output = Result<Held, ClusterError>> + Send + 'static,
 {
     let log = Log::open(folder, case.index, events)?;
-    let journal = Journal::create(&folder.join(format!("undo-{}.jsonl", case.index)))?;
+    let journal = Journal::create(&folder.join(journal_name(case.index)))?;
     let (sender, messages) = mpsc::unbounded_channel();
     let (progress, progressed) = mpsc::unbounded_channel();
     let Case { index, info, plan, chooser, began, keep, ask, omit } = case;
@@ -452,6 +459,7 @@ fn stands(held: Held, settled: Settled, start: Instant, reused: bool) -> Made {
         departures: held.cluster.departures(),
         flags,
         reused,
+        replaceable: reused && !held.taken,
         logs: held.logs.clone(),
         nodes,
         plan,

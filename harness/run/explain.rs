@@ -7,7 +7,8 @@ use super::plan::{Act, Plan, PlanError, Planned, Role, timing_words};
 use crate::cluster::Command;
 use crate::event::Phase;
 use crate::scenario::{
-    Fault, Leaders, Only, Scenario, Timing, Version, choices, named_in, node_words,
+    Fault, FileChange, Leaders, Make, Only, Scenario, Timing, Version, choices, named_in,
+    node_words,
 };
 
 /// Tells the given variants as they would be carried out on this version of Kubernetes.
@@ -153,15 +154,20 @@ fn steps(out: &mut String, plan: &Plan) {
     }
 }
 
-/// What a fault writes into an object.
+/// What a fault writes into an object or a file, and by what its author has it proven.
 fn content(out: &mut String, fault: &Fault) {
-    let written = match fault {
-        Fault::Apply(apply) => &apply.manifest,
-        Fault::Patch(patch) => &patch.patch,
+    // Whatever was read as YAML can be written as such.
+    let yaml = |written| serde_saphyr::to_string(written).unwrap_or_default();
+    let text = match fault {
+        Fault::Apply(apply) => yaml(&apply.manifest),
+        Fault::Patch(patch) => yaml(&patch.patch),
+        Fault::File(FileChange { make: Make::Content(text), .. }) => text.clone(),
+        Fault::Command(command) => {
+            format!("proven by {}", Command::in_words(&command.prove))
+        }
         _ => return,
     };
-    // Whatever was read as YAML can be written as such.
-    for line in serde_saphyr::to_string(written).unwrap_or_default().lines() {
+    for line in text.lines() {
         let _ = writeln!(out, "     | {line}");
     }
 }

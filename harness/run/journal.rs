@@ -18,6 +18,16 @@ enum Line<T> {
     Done(usize),
 }
 
+/// The name of a case's journal in the run's folder.
+pub(super) fn journal_name(case: usize) -> String {
+    format!("undo-{case}.jsonl")
+}
+
+/// The case whose journal has this name.
+pub(super) fn journal_of(name: &str) -> Option<usize> {
+    name.strip_prefix("undo-")?.strip_suffix(".jsonl")?.parse().ok()
+}
+
 /// An undo journal that is open for writing.
 #[derive(Debug)]
 pub struct Journal {

@@ -94,8 +94,8 @@ pub struct Machine {
     /// Whether a fault was issued.
     tampered: bool,
     ending: Ending,
-    /// Whether a case before this one ran on the cluster.
-    reused: bool,
+    /// See [`Stands::replaceable`].
+    replaceable: bool,
     /// Whether somebody is asked before each change.
     stepping: bool,
     /// For tests alone: a failure ends nothing.
@@ -125,7 +125,7 @@ impl Machine {
             left_away: vec![],
             tampered: false,
             ending: Ending::Not,
-            reused: false,
+            replaceable: false,
             stepping: false,
             exhaustive: false,
             findings: Findings::default(),
@@ -525,7 +525,8 @@ impl Machine {
 }
 
 fn trackers(plan: &Plan) -> Vec<Tracker> {
-    let new = |planned: &Planned| Tracker::new(planned.timing, planned.wanted.clone());
+    let new =
+        |planned: &Planned| Tracker::new(planned.timing, planned.news, planned.wanted.clone());
     plan.expectations.iter().map(new).collect()
 }
 

@@ -45,6 +45,8 @@ pub struct Planned {
     pub late: bool,
     /// Whether its probe counts from its first look on, which never holds.
     pub counts: bool,
+    /// Whether each observation tells only what is new since the one before.
+    pub news: bool,
     /// What is wanted, in words.
     pub wanted: String,
     /// What its time is spent on.
@@ -208,6 +210,7 @@ impl Plan {
             late: matches!(expectation.timing, Timing::Throughout { .. })
                 && probe::stands_alone(&expectation.probe),
             counts: probe::counts(&expectation.probe),
+            news: probe::tells_news(&expectation.probe),
             wanted: probe::wanted(&expectation.probe),
             waits: waits(expectation),
         }));

@@ -1,5 +1,9 @@
 //! What a run's folder holds of an earlier run that another one goes on with.
 
+use std::fs;
+use std::path::Path;
+
+use super::journal::journal_of;
 use crate::event::{CaseInfo, Event, What, was_interrupted};
 
 /// The cases of an earlier run in the same folder.
@@ -11,9 +15,10 @@ pub struct Past {
 }
 
 impl Past {
-    /// What these events tell.
-    pub fn new(events: &[Event]) -> Self {
-        let mut past = Self::default();
+    /// What these events tell, and the undo journals in the run's folder: one is made before its case's
+    /// first event.
+    pub fn new(events: &[Event], folder: &Path) -> Self {
+        let mut past = Self { next_index: journals(folder), ..Self::default() };
         let mut begun = std::collections::BTreeMap::new();
         for event in events {
             past.next_index = past.next_index.max(event.case + 1);
@@ -53,6 +58,13 @@ impl Past {
     pub(super) fn next_index(&self) -> usize {
         self.next_index
     }
+}
+
+/// The first index from which on the folder has no undo journal.
+fn journals(folder: &Path) -> usize {
+    let names = fs::read_dir(folder).into_iter().flatten().flatten();
+    let names = names.filter_map(|entry| entry.file_name().into_string().ok());
+    names.filter_map(|name| Some(journal_of(&name)? + 1)).max().unwrap_or(0)
 }
 
 /// Whether two cases differ in their repetition alone. A scenario that was changed since is another.
@@ -99,9 +111,13 @@ mod tests {
             event(1, What::CaseStarted(info("a", 2))),
             event(0, end),
         ];
-        let past = Past::new(&events);
+        let folder = tempfile::tempdir().unwrap();
+        let past = Past::new(&events, folder.path());
         events.push(event(1, cut_short));
-        assert!(!Past::new(&events).has(&info("a", 2)), "the user ended it");
+        assert!(!Past::new(&events, folder.path()).has(&info("a", 2)), "the user ended it");
+        // A case that was killed before its first event.
+        fs::write(folder.path().join("undo-7.jsonl"), "").unwrap();
+        assert_eq!(Past::new(&events, folder.path()).next_index(), 8);
         assert!(past.has(&info("a", 1)));
         assert!(!past.has(&info("a", 2)) && !past.has(&info("b", 1)));
         assert!(!past.has(&CaseInfo { scenario_sha256: "other".into(), ..info("a", 1) }));

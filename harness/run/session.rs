@@ -283,7 +283,7 @@ impl Session {
         }
         let (logs, options) = self.logged(first);
         let cluster = self.provider.reuse(name, options).await.map_err(SessionError::Reuse)?;
-        Ok(Held::new(cluster, Some(logs)))
+        Ok(Held::taken(cluster, Some(logs)))
     }
 
     /// Where the logs of a case's cluster go, below the run's folder, and the options that say so.
@@ -307,7 +307,11 @@ impl Session {
             let (supplies, options) = (Arc::clone(shared.supplies), options.clone());
             let (provider, logs) = (self.provider, logs.clone());
             let unchanged = self.shares().then(|| Arc::clone(&shared.unchanged));
+            let taken = self.reuse.is_some();
             async move {
+                if taken {
+                    return Err(ClusterError::new("no other takes the place of a reused cluster"));
+                }
                 // Whoever listened may be gone.
                 let say = move |text: String| drop(said.send(text));
                 let Some(unchanged) = unchanged else {

@@ -20,6 +20,8 @@ pub struct Stands {
     pub flags: Vec<(String, Vec<String>)>,
     /// Whether a case before this one ran on it.
     pub reused: bool,
+    /// Whether a fresh one is made if it is not in its steady state: then that says nothing of the case.
+    pub replaceable: bool,
     /// See [`What::ClusterReady`].
     pub logs: Option<String>,
     /// The nodes that the scenario's names stand for.

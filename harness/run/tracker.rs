@@ -53,6 +53,7 @@ enum State {
 #[derive(Debug, Clone)]
 pub struct Tracker {
     timing: Timing,
+    news: bool,
     wanted: String,
     state: State,
     /// When the last observation began.
@@ -68,12 +69,14 @@ pub struct Tracker {
 }
 
 impl Tracker {
-    /// An expectation whose cause was not issued yet.
-    pub fn new(timing: Timing, wanted: String) -> Self {
+    /// An expectation whose cause was not issued yet. `news`: each observation tells only what is new since
+    /// the one before, so that what an observation found which was under way when the cause was issued, or
+    /// when the window opened, is not told again; it counts as found after.
+    pub fn new(timing: Timing, news: bool, wanted: String) -> Self {
         let state = State::Unarmed;
         let (previous, last, last_ended, latest) = (None, None, None, None);
         let longest = Duration::ZERO;
-        Self { timing, wanted, state, previous, last, last_ended, latest, longest }
+        Self { timing, news, wanted, state, previous, last, last_ended, latest, longest }
     }
 
     /// Whether time runs in a window that opens with the step rather than with the cause.
@@ -183,7 +186,8 @@ impl Tracker {
         }
         match (&mut self.state, self.timing) {
             (State::Within { from, held }, Timing::Within { deadline, stable_for }) => {
-                if seen.began < *from {
+                let found = self.news && seen.holds && seen.ended >= *from;
+                if seen.began < *from && !found {
                     return changed; // It does not speak of the time after the cause.
                 }
                 if !seen.holds {
@@ -202,7 +206,8 @@ impl Tracker {
             }
             (State::Throughout { opens, closes, seen: count }, _) => {
                 // What began in the window and does not hold speaks of it, whenever it ended.
-                let speaks = seen.began >= *opens
+                let found = self.news && !seen.holds && seen.ended >= *opens;
+                let speaks = (seen.began >= *opens || found)
                     && seen.began <= *closes
                     && (seen.ended <= *closes || !seen.holds);
                 *count += usize::from(speaks);
@@ -279,12 +284,12 @@ mod tests {
 
     fn within(deadline: u64, stable_for: u64) -> Tracker {
         let timing = Timing::Within { deadline: secs(deadline), stable_for: secs(stable_for) };
-        Tracker::new(timing, "it".into())
+        Tracker::new(timing, false, "it".into())
     }
 
     fn throughout(after: u64, window: u64) -> Tracker {
         let timing = Timing::Throughout { after: secs(after), window: secs(window) };
-        Tracker::new(timing, "it".into())
+        Tracker::new(timing, false, "it".into())
     }
 
     /// An observation that took a second, ending at the given one.
@@ -381,6 +386,25 @@ mod tests {
         assert!(!tracker.is_over(), "the longest so far took a second");
         tracker.pass(secs(115 + 60 + 1));
         assert!(tracker.has_failed(), "it does not end");
+    }
+
+    #[test]
+    fn news_that_was_found_while_the_cause_was_issued_is_not_lost() {
+        let news = |tracker: Tracker| Tracker { news: true, ..tracker };
+        let straddling = |holds| Seen { began: secs(99), ..seen(holds, 101) };
+        let after = |mut tracker: Tracker, first: &Seen, ended: u64| {
+            tracker.arm(secs(100));
+            tracker.see(first);
+            tracker.see(&seen(!first.holds, ended));
+            tracker
+        };
+        assert_eq!(after(news(within(10, 0)), &straddling(true), 103).met().unwrap().at, secs(101));
+        assert!(after(within(10, 0), &straddling(true), 103).met().is_none());
+        assert!(after(news(throughout(0, 10)), &straddling(false), 111).has_failed());
+        assert!(!after(throughout(0, 10), &straddling(false), 109).has_failed());
+        // What was found before says nothing.
+        assert!(after(news(within(10, 0)), &seen(true, 99), 103).met().is_none());
+        assert!(!after(news(throughout(0, 10)), &seen(false, 99), 109).has_failed());
     }
 
     #[test]

@@ -150,11 +150,17 @@ impl Sim {
 
     /// The cluster stands, and another case has used it, or not.
     pub(super) fn stands(&mut self, reused: bool) {
+        self.stands_as(reused, reused);
+    }
+
+    /// The same, of a cluster in whose place another is made, or not.
+    pub(super) fn stands_as(&mut self, reused: bool, replaceable: bool) {
         let plan = self.machine.plan().clone();
         let (provenance, departures, logs, nodes) = (vec![], vec![], None, Nodes::new());
         let took = self.now;
         let flags = vec![];
-        let stands = Stands { took, provenance, departures, flags, reused, logs, nodes, plan };
+        let stands =
+            Stands { took, provenance, departures, flags, reused, replaceable, logs, nodes, plan };
         self.tell(Input::ClusterReady(Box::new(stands)));
     }
 

@@ -22,13 +22,14 @@ impl Machine {
         if self.state != State::Provision {
             return;
         }
-        let Stands { took, provenance, departures, flags, reused, logs, nodes, plan } = stands;
+        let Stands { took, provenance, departures, flags, reused, replaceable, logs, nodes, plan } =
+            stands;
         self.emit(What::ClusterReady { took, provenance, departures, flags, reused, logs });
         if !nodes.is_empty() {
             let named = |(name, node): (String, NodeRef)| (name, node.to_string());
             self.emit(What::NodesChosen { nodes: nodes.into_iter().map(named).collect() });
         }
-        self.reused = reused;
+        self.replaceable = replaceable;
         if self.plan != plan {
             self.plan = plan;
             self.introduce();
@@ -77,7 +78,7 @@ impl Machine {
             self.tell(self.plan.steady.clone());
             return self.enter_block(now, 0);
         }
-        if self.reused {
+        if self.replaceable {
             return self.replace(&failed.join("; "));
         }
         self.tell(self.plan.steady.clone());

@@ -454,6 +454,16 @@ fn a_reused_cluster_without_its_steady_state_is_replaced_and_the_case_begins_aga
 }
 
 #[test]
+fn no_other_takes_the_place_of_a_cluster_that_another_process_holds() {
+    let mut sim = Sim::new(simple());
+    sim.stands_as(true, false);
+    sim.see(0, false);
+    sim.later(10);
+    assert_ends(&mut sim, Verdict::Invalid, "steady state: \"steady\"");
+    assert!(!sim.wants(&Action::Replace));
+}
+
+#[test]
 fn an_interrupt_does_not_wait_for_the_objects_concerned() {
     let mut sim = Sim::detecting(simple());
     sim.tell(Input::ObserverFailed(1, "no node".into()));
@@ -523,10 +533,11 @@ fn versions_decide_what_is_expected_and_done() {
     let range = |text: &str| {
         let file = format!(
             "apiVersion: outage/v1alpha1\nkind: Scenario\nmetadata: {{name: a, title: t}}\nspec:\n  \
-             cluster: {{masters: 1, workers: 0, versions: \"{text}\"}}\n  steadyState: [&r {{name: r, \
+             cluster: {{masters: 1, workers: 0, versions: \"{text}\"}}\n  steadyState: [{{name: r, \
              probe: {{health: {{apiserver: {{master: 1}}, path: /readyz, is: ok}}}}, within: 9s}}]\n  \
              steps:\n  - inject: {{name: a, fault: {{stop: {{component: etcd, on: {{master: 1}}, \
-             signal: SIGKILL}}}}}}\n  - detect: [*r]\n"
+             signal: SIGKILL}}}}}}\n  - detect: [{{name: d, probe: {{health: {{apiserver: {{master: 1}}, \
+             path: /readyz, is: failing}}}}, within: 9s}}]\n"
         );
         crate::scenario::load("t", file.as_bytes()).unwrap().cluster.versions
     };
