@@ -18,7 +18,8 @@ use crate::scenario::{Condition, ConditionSide};
 
 impl Look for Condition {
     fn wanted(&self) -> String {
-        let Self { kind, name, condition, through, .. } = self;
+        let Self { condition, through, .. } = self;
+        let of: String = self.concerned().iter().map(ToString::to_string).collect();
         let wanted = match &self.is {
             ConditionSide::State { status, reason, message } => {
                 let reason = reason.as_ref().map(|r| format!(" because of {r}"));
@@ -28,7 +29,7 @@ impl Look for Condition {
             }
             ConditionSide::Changes(wanted) => format!("changes {} times", metric::words(*wanted)),
         };
-        format!("condition {condition} of {kind} {name} {wanted}, as {through} tells")
+        format!("condition {condition} of {of} {wanted}, as {through} tells")
     }
 
     fn concerned(&self) -> Vec<Concerned> {

@@ -20,12 +20,11 @@ use crate::scenario::{Expression, NodeRef, Nodes, Object};
 
 impl Look for Object {
     fn wanted(&self) -> String {
-        let Self { kind, cel, through, .. } = self;
-        let of = match &self.name {
-            Some(name) => format!("{kind} {name}"),
-            None if self.labels.is_empty() => format!("all of kind {kind}"),
-            None => format!("{kind} with {}", selector(&self.labels)),
-        };
+        let Self { cel, through, .. } = self;
+        let mut of: String = self.concerned().iter().map(ToString::to_string).collect();
+        if !self.labels.is_empty() {
+            of = format!("{of} with {}", selector(&self.labels));
+        }
         let cel = cel.split_whitespace().collect::<Vec<_>>().join(" ");
         format!("{of}: {cel}, as {through} tells")
     }

@@ -164,7 +164,8 @@ fn spec(reader: &mut Reader, node: &Node) -> Option<Scenario> {
         reader.report(finding.help("add an expectation with the probe `writes` before this one"));
     }
     let (steps, ((), steps_node)) = (steps?, steps_node?);
-    history::check(reader, &steps, steps_node, variants_node.unwrap_or(steps_node));
+    let steady = steady_state.as_deref().unwrap_or_default();
+    history::check(reader, steady, &steps, steps_node, variants_node.unwrap_or(steps_node));
     let steps = steps.into_iter().flatten().map(|(step, _)| step).collect();
     Some(Scenario {
         name: String::new(),

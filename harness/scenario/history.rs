@@ -7,11 +7,12 @@ use super::problem::Finding;
 use super::read::Reader;
 use super::suggest::nearest;
 use super::tree::{Node, Value};
-use super::{Action, Expectation, Fault, Step, Timing, Version};
+use super::{Action, ConditionSide, Expectation, Fault, Probe, Step, Timing, Version};
 
 /// The steps so far, by variant, as they are carried out on one version of Kubernetes.
 struct History<'a> {
     version: Version,
+    steady: &'a [Expectation],
     /// Whether not all versions are alike.
     versioned: bool,
     variants: BTreeMap<String, Past>,
@@ -33,6 +34,7 @@ enum Unread<'a> {
 /// a variant lacks is shown at `variants`; a step of `all` that could not be read is nothing.
 pub(super) fn check(
     reader: &mut Reader,
+    steady: &[Expectation],
     steps: &[Option<(Step, &Node)>],
     all: &Node,
     variants: &Node,
@@ -55,6 +57,7 @@ pub(super) fn check(
         let found = reader.found();
         let mut history = History {
             version,
+            steady,
             versioned,
             variants: BTreeMap::new(),
             incomplete: false,
@@ -141,9 +144,11 @@ impl History<'_> {
             Step::Detect(expectations) => {
                 self.counts_from(reader, expectations, node);
                 let early = "nothing was injected before this is to be detected";
-                for (variants, node) in located(&all, version, expectations, node) {
+                let located = located(&all, version, expectations, node).zip(expectations);
+                for ((variants, node), expectation) in located {
                     let late = |past: &Past| !past.injected;
                     self.too_early(reader, &variants, node, early, late);
+                    self.holds_before(reader, &variants, expectation, node);
                     for variant in variants {
                         self.past(variant).detected = true;
                     }
@@ -253,7 +258,11 @@ impl History<'_> {
             let help = match nearest(name, known.iter().copied()) {
                 Some(near) if near == name => format!("limit this revert with {}", self.only()),
                 Some(near) => format!("did you mean `{near}`?"),
-                None => "name an action of an earlier `inject` or `remedy`".to_owned(),
+                None if known.is_empty() => "nothing was injected before".to_owned(),
+                None => {
+                    let known: BTreeSet<_> = known.iter().map(|name| format!("`{name}`")).collect();
+                    format!("there are: {}", known.into_iter().collect::<Vec<_>>().join(", "))
+                }
             };
             let message =
                 format!("no earlier action is called `{name}`{}", Self::of(&unknown, all));
@@ -317,8 +326,43 @@ impl History<'_> {
             let all = reader.variants.as_ref().map_or(0, Vec::len);
             let finding = Finding::new(node.span, format!("{message}{}", Self::of(&early, all)));
             let only = self.only();
-            let help = format!("put it after the step that causes it, or limit it with {only}");
+            let in_place = self.past(early[0]).in_place.iter().map(|(name, _)| name.as_str());
+            let in_place = in_place.collect::<Vec<_>>().join(", ");
+            let help = if in_place.is_empty() {
+                format!("put it after the step that causes it, or limit it with {only}")
+            } else {
+                let all = format!("`- revert: {{actions: [{in_place}]}}`");
+                format!("put a step before it that mends, such as {all}, or limit it with {only}")
+            };
             reader.report(finding.help(help));
+        }
+    }
+
+    /// What is to be detected must not hold before, and all of the steady state does.
+    fn holds_before(
+        &mut self,
+        reader: &mut Reader,
+        variants: &[&String],
+        expectation: &Expectation,
+        node: &Node,
+    ) {
+        if !matches!(expectation.timing, Timing::Within { .. }) || !is_state(&expectation.probe) {
+            return;
+        }
+        let (steady, version) = (self.steady, self.version);
+        let alike = |variant: &String| {
+            let mut alike = steady.iter().filter(|steady| steady.probe == expectation.probe);
+            alike.any(|steady| steady.covers(variant, version))
+        };
+        let mut found: Vec<&String> = variants.iter().copied().filter(|v| alike(v)).collect();
+        // What was mended may have to fail once more.
+        found.retain(|variant| !self.past(variant).mended);
+        if !found.is_empty() {
+            let all = reader.variants.as_ref().map_or(0, Vec::len);
+            let of = Self::of(&found, all);
+            let message = format!("this holds in the steady state, so it can't be detected{of}");
+            let help = "write what the fault brings about; what must go on to hold is `throughout`";
+            reader.report(Finding::new(node.span, message).help(help));
         }
     }
 
@@ -352,6 +396,21 @@ impl History<'_> {
             1 => format!(", in the variant {names}"),
             _ => format!(", in the variants {names}"),
         }
+    }
+}
+
+/// Whether a probe tells what is so, and not what is new since somebody looked.
+fn is_state(probe: &Probe) -> bool {
+    match probe {
+        Probe::Condition(condition) => matches!(condition.is, ConditionSide::State { .. }),
+        Probe::Health(_)
+        | Probe::Endpoints(_)
+        | Probe::Connect(_)
+        | Probe::Object(_)
+        | Probe::Request(_)
+        | Probe::Kubectl(_)
+        | Probe::Command(_) => true,
+        _ => false,
     }
 }
 

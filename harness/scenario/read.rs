@@ -294,8 +294,14 @@ impl Reader {
                 let plain = ["count", "equals"];
                 let plain = kinds.iter().find(|(kind, _)| plain.contains(kind));
                 let mut finding = Finding::new(node.span, message);
-                if let (Value::Integer(number), Some((kind, _))) = (value, plain) {
-                    finding = finding.help(format!("write `{{{kind}: {number}}}`"));
+                match (value, plain) {
+                    (Value::Integer(number), Some((kind, _))) => {
+                        finding = finding.help(format!("write `{{{kind}: {number}}}`"));
+                    }
+                    (Value::List(_), _) => {
+                        finding = finding.help("write one, without `- ` or brackets");
+                    }
+                    _ => {}
                 }
                 self.report(finding);
                 return None;
@@ -363,6 +369,15 @@ impl Reader {
     }
 
     fn index(&mut self, node: &Node, role: &str, nodes: Option<usize>) -> Option<usize> {
+        if let Value::List(items) = &node.value {
+            let nodes = items.iter().filter_map(|item| match item.value {
+                Value::Integer(number) => Some(format!("{{{role}: {number}}}")),
+                _ => None,
+            });
+            let help = format!("for several write `[{}]`", nodes.collect::<Vec<_>>().join(", "));
+            let message = format!("expected the number of one {role}, found a list");
+            return self.wrong(node, message, help);
+        }
         let index = self.count(node, 0)? as usize;
         let help = match nodes {
             _ if index == 0 => format!("nodes are counted from 1: write `{{{role}: 1}}`"),

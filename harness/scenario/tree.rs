@@ -157,7 +157,11 @@ fn syntax(at: (usize, usize), message: &str) -> Finding {
         ("escape", "write it in single quotes: a backslash stands for itself there"),
         ("tag", "put a text that begins with `!` in quotes"),
         ("simple key", "is a line of a longer text indented too little, or a `:` missing?"),
-        ("mapping values are not allowed", "put a text that contains `: ` in quotes"),
+        (
+            "mapping values are not allowed",
+            "is this line, or the one above it, indented wrongly? A text that contains `: ` goes in quotes",
+        ),
+        ("only valid inside a block", "is a bracket or brace above it not closed?"),
         ("block mapping", "indent all fields of a map alike"),
         ("quoted scalar", "is a quote not closed?"),
         ("flow", "is a bracket or brace not closed?"),

@@ -195,35 +195,40 @@ fn expectations() -> impl Strategy<Value = Vec<Expected>> {
 /// A file, and what is expected in it: steady state, detection, recovery.
 fn file() -> impl Strategy<Value = (Value, [Vec<Expected>; 3])> {
     let faults = prop::collection::vec(fault(), 1..4);
-    (expectations(), faults, expectations(), expectations(), any::<bool>()).prop_map(
-        |(steady, faults, detect, recover, notes)| {
-            let written = |all: &[Expected]| -> Vec<Value> {
-                all.iter().map(|expected| expected.written.clone()).collect()
-            };
-            let names: Vec<String> = (0..faults.len()).map(|at| format!("fault-{at}")).collect();
-            let inject = faults.iter().zip(&names);
-            let mut steps: Vec<Value> = inject
-                .map(|(fault, name)| json!({"inject": {"name": name, "fault": fault}}))
-                .collect();
-            steps.push(json!({"detect": written(&detect)}));
-            steps.push(json!({"revert": {"actions": names}}));
-            steps.push(json!({"recover": written(&recover)}));
-            let mut metadata = json!({"name": "made", "title": "Made: by a test"});
-            if notes {
-                metadata["notes"] = json!("Of several\nlines:\n\n  - and such\n");
-                metadata["references"] = json!(["https://kubernetes.io/docs/#a"]);
-            }
-            let spec = json!({
-                "cluster": {"masters": 3, "workers": 2},
-                "steadyState": written(&steady),
-                "steps": steps,
-            });
-            let file = json!({
-                "apiVersion": "outage/v1alpha1", "kind": "Scenario", "metadata": metadata, "spec": spec,
-            });
-            (file, [steady, detect, recover])
-        },
-    )
+    let parts = (expectations(), faults, expectations(), expectations(), any::<bool>());
+    let differ = |steady: &[Expected], detect: &[Expected]| {
+        let probes: Vec<_> = steady.iter().map(|expected| &expected.written["probe"]).collect();
+        !detect.iter().any(|expected| probes.contains(&&expected.written["probe"]))
+    };
+    let parts = parts.prop_filter("what holds at first can't be detected", move |parts| {
+        differ(&parts.0, &parts.2)
+    });
+    parts.prop_map(|(steady, faults, detect, recover, notes)| {
+        let written = |all: &[Expected]| -> Vec<Value> {
+            all.iter().map(|expected| expected.written.clone()).collect()
+        };
+        let names: Vec<String> = (0..faults.len()).map(|at| format!("fault-{at}")).collect();
+        let inject = faults.iter().zip(&names);
+        let mut steps: Vec<Value> =
+            inject.map(|(fault, name)| json!({"inject": {"name": name, "fault": fault}})).collect();
+        steps.push(json!({"detect": written(&detect)}));
+        steps.push(json!({"revert": {"actions": names}}));
+        steps.push(json!({"recover": written(&recover)}));
+        let mut metadata = json!({"name": "made", "title": "Made: by a test"});
+        if notes {
+            metadata["notes"] = json!("Of several\nlines:\n\n  - and such\n");
+            metadata["references"] = json!(["https://kubernetes.io/docs/#a"]);
+        }
+        let spec = json!({
+            "cluster": {"masters": 3, "workers": 2},
+            "steadyState": written(&steady),
+            "steps": steps,
+        });
+        let file = json!({
+            "apiVersion": "outage/v1alpha1", "kind": "Scenario", "metadata": metadata, "spec": spec,
+        });
+        (file, [steady, detect, recover])
+    })
 }
 
 fn read(text: &str) -> Scenario {

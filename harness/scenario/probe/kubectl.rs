@@ -52,15 +52,20 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let args = fields.required(reader, "args", |reader, node| {
         let first = match &node.value {
             Value::List(items) => items.first(),
-            _ => None,
+            _ => Some(node),
         };
         if let Some(Node { value: Value::Text(word), span }) = first
-            && (word == "kubectl" || word.contains(' '))
+            && (word == "kubectl"
+                || word.starts_with("kubectl ")
+                || (word.contains(' ') && matches!(node.value, Value::List(_))))
         {
             let words: Vec<_> = word.split(' ').filter(|word| *word != "kubectl").collect();
             let finding = Finding::new(*span, format!("`{word}` is no argument of kubectl"));
             let help = match words.as_slice() {
                 [] => "leave it away: it is what is called".to_owned(),
+                words if matches!(node.value, Value::Text(_)) => {
+                    format!("write `args: [{}]`", words.join(", "))
+                }
                 words => format!("write `args: [{}, …]`", words.join(", ")),
             };
             reader.report(finding.help(help));

@@ -142,7 +142,11 @@ fn expression(reader: &mut Reader, node: &Node, text: String, one: bool) -> Opti
             for (at, why) in errors {
                 let (words, span) = place(node, &text, at);
                 let message = format!("this is not CEL{words}: {why}");
-                let help = "see https://github.com/google/cel-spec/blob/master/doc/langdef.md";
+                let help = if why.contains("token recognition error at: '=") {
+                    "equality is written `==`"
+                } else {
+                    "see https://github.com/google/cel-spec/blob/master/doc/langdef.md"
+                };
                 reader.report(Finding::new(span, message).help(help));
             }
             return None;

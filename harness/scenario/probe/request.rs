@@ -282,13 +282,14 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         let message = format!("`{path}` is not the path of a request");
         reader.wrong(node, message, "write an absolute path, such as `/readyz`")
     });
-    let method = fields.optional(reader, "method", |r, node| r.word(node, &Method::WORDS));
-    let method = method.unwrap_or_default();
+    let method = fields.perhaps(reader, "method", |r, node| r.word(node, &Method::WORDS));
+    // Of one that can't be read nothing is known.
+    let is_get = method.is_some_and(|method| method.unwrap_or_default() == Method::Get);
     let content = fields.optional(reader, "content", |reader, node| match node.value {
         Value::Map(_) => Some(node.json()),
         _ => reader.mistyped(node, "a map, such as `{apiVersion: v1}`"),
     });
-    if let (Method::Get, Some(node)) = (method, fields.get("content")) {
+    if let (true, Some(node)) = (is_get, fields.get("content")) {
         let help = "take `content` away, or write such as `method: POST`";
         reader.wrong::<()>(node, "nothing is sent with a GET", help);
     }
@@ -319,7 +320,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         from: from?,
         to: to?,
         path: path?,
-        method,
+        method: method?.unwrap_or_default(),
         content,
         caller,
         status: status.unwrap_or_default(),
