@@ -19,6 +19,7 @@ use e2e_support::{Failure, Made, Provider, masters, run_on, wait_for, words};
 use futures::FutureExt;
 use outage::cluster::client::{APISERVER_PORT, Access, Answer, Vantage};
 use outage::cluster::{Cluster, Command, DiedUnasked, Node};
+use outage::scenario::Addon;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::broadcast;
@@ -94,7 +95,7 @@ struct Pod {
 
 impl Shared for Ctx {
     async fn new(provider: Provider) -> Result<Self, Failure> {
-        let ctx = Self::over(provider, (3, 1)).await?;
+        let ctx = Self::over(provider, (3, 1), &[Addon::MetricsServer]).await?;
         // Not before, or a failure here would leave a cluster that nobody deletes.
         let ready = async {
             ctx.kubectl_in(&["apply", "-f", "-"], &ctx.workload()).await?;
@@ -114,8 +115,12 @@ impl Shared for Ctx {
 
 impl Ctx {
     /// A cluster without a workload.
-    async fn over(provider: Provider, size: (usize, usize)) -> Result<Self, Failure> {
-        let Made { cluster, busybox } = provider.make(size.0, size.1).await?;
+    async fn over(
+        provider: Provider,
+        size: (usize, usize),
+        addons: &[Addon],
+    ) -> Result<Self, Failure> {
+        let Made { cluster, busybox } = provider.make(size, addons).await?;
         let deaths = Mutex::new(cluster.deaths());
         let access = Access::new(Arc::clone(&cluster)).await?;
         Ok(Self { provider, cluster, access, busybox, deaths })

@@ -25,7 +25,7 @@ pub fn of(provider: Provider) -> &'static [(usize, usize)] {
 
 /// A cluster of this size comes up as one does, and has pods on every node that takes them.
 pub async fn comes_up(provider: Provider, masters: usize, workers: usize) -> Result<(), Failure> {
-    let ctx = Ctx::over(provider, (masters, workers)).await?;
+    let ctx = Ctx::over(provider, (masters, workers), &[]).await?;
     let looked = async {
         nodes_are_ready(&ctx, masters, workers).await?;
         service_lists_apiservers(&ctx).await?;

@@ -82,8 +82,12 @@ impl Provider {
         self.of.name()
     }
 
-    /// Makes a cluster with so many masters and workers, and every addon.
-    pub async fn make(self, masters: usize, workers: usize) -> Result<Made, Failure> {
+    /// Makes a cluster with so many masters and workers, and these addons.
+    pub async fn make(
+        self,
+        (masters, workers): (usize, usize),
+        addons: &[Addon],
+    ) -> Result<Made, Failure> {
         let supplies = supply(self.of, true).await?;
         let images = supplies.assets.images().iter().map(|image| image.reference.clone());
         let busybox = images.into_iter().find(|name| name.contains("/busybox:"));
@@ -97,7 +101,7 @@ impl Provider {
             masters,
             workers,
             settings: vec![],
-            addons: vec![Addon::MetricsServer],
+            addons: addons.to_vec(),
             program,
             logs: None,
         };

@@ -23,7 +23,7 @@ use outage::cluster::{Cluster, DiedUnasked};
 use outage::fault::{self, Undo};
 use outage::scenario::NodeRef::{Master, Worker};
 use outage::scenario::{
-    CertificateChange, ClockShift, CommandFault, Component, Degradation, Degrade, Fault,
+    Addon, CertificateChange, ClockShift, CommandFault, Component, Degradation, Degrade, Fault,
     FileChange, Freeze, FullDisk, Isolate, Issuer, KeyChange, Kill, Limit, Make, NodeRef, Pause,
     PowerOff, Program, Protocol, Resource, SettingsChange, Shift, Signal, Starts, Stop,
     TooManyOpenFiles, Traffic, TrafficEnd, TrafficRule, Validity,
@@ -347,7 +347,7 @@ struct Ctx {
 
 impl Shared for Ctx {
     async fn new(provider: Provider) -> Result<Self, Failure> {
-        let cluster = provider.make(3, 1).await?.cluster;
+        let cluster = provider.make((3, 1), &[Addon::MetricsServer]).await?.cluster;
         let deaths = Mutex::new(cluster.deaths());
         let access = Access::new(Arc::clone(&cluster)).await?;
         Ok(Self { cluster, access, deaths })

@@ -14,10 +14,13 @@ use super::{files, validator};
 /// Near to no name.
 const UNKNOWN: &str = "qqqqqqqqqqqqqqqq";
 
-/// Each place of the files, once if several are alike.
+/// Each place of the files, once if several are alike: in the shortest, as it is read again for each way
+/// in which it is broken.
 fn once() -> Vec<(&'static Value, Place)> {
     let mut all: Vec<(&Value, Place)> = vec![];
-    for file in files() {
+    let mut files: Vec<&Value> = files().iter().collect();
+    files.sort_by_key(|file| file.to_string().len());
+    for file in files {
         for place in places(file) {
             let alike = |(_, other): &(&Value, Place)| {
                 other.path == place.path && other.taken == place.taken
