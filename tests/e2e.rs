@@ -5,8 +5,8 @@
 //! `cargo test --features e2e --test e2e -- lease` runs those whose name contains `lease`.
 //! `OUTAGE_KUBERNETES` chooses another version than the default. What a version skips is shown as
 //! ignored; with `OUTAGE_DENY_SKIPS` it fails. Variants that take minutes and show little that
-//! others don't are ignored, too, and on kind all but the first of a built-in scenario: `--include-ignored`
-//! runs them.
+//! others don't are ignored, too, and on kind all but the first of what the five reports tell:
+//! `--include-ignored` runs them.
 
 mod e2e_support;
 
@@ -22,7 +22,7 @@ use outage::cluster::{Provider, Supplies};
 use outage::event::{Event, Outcome, Phase, Verdict, What};
 use outage::report;
 use outage::run::{Chosen, Omit, Past, Plan, Session, numbers, skipped};
-use outage::scenario::{Addon, BUILTIN, Builtin, Timing, load};
+use outage::scenario::{Addon, BUILTIN, Builtin, Scenario, Timing, load};
 use tokio_util::sync::CancellationToken;
 
 fn main() -> ExitCode {
@@ -54,11 +54,20 @@ const LONG: [(&str, &str); 7] = [
     ("metrics-server-unreachable", "no-kube-proxy"),
 ];
 
-fn is_long(provider: Provider, chosen: &Chosen, variant: usize) -> bool {
-    let scenario = &chosen.scenario;
-    let first = variant == 0 && BUILTIN.iter().any(|builtin| builtin.path == chosen.file);
+/// What is shown on kind each time, in its first variant: what the five reports tell.
+const ON_KIND: [&str; 6] = [
+    "bad-front-proxy-certificate",
+    "container-name-taken",
+    "dead-metrics-server",
+    "master-lost",
+    "metrics-server-unreachable",
+    "stopped-apiserver",
+];
+
+fn is_long(provider: Provider, scenario: &Scenario, variant: usize) -> bool {
     let listed = LONG.contains(&(&scenario.name, &scenario.variants[variant]));
-    listed || (provider == Provider::Kind && !first)
+    let shown = variant == 0 && ON_KIND.contains(&&*scenario.name);
+    listed || (provider == Provider::Kind && !shown)
 }
 
 fn runs_long(arguments: &Arguments) -> bool {
@@ -96,15 +105,15 @@ fn suite(provider: Provider, arguments: &Arguments) -> Vec<Trial> {
     for chosen in &mut all {
         let trial = |variant: usize| {
             let trial = Trial::test(name(chosen, variant), || Ok(()));
-            trial.with_ignored_flag(is_long(provider, chosen, variant))
+            trial.with_ignored_flag(is_long(provider, &chosen.scenario, variant))
         };
         let chosen_ones = (0..chosen.scenario.variants.len())
             .filter(|variant| !arguments.is_filtered_out(&trial(*variant)));
         chosen.variants = chosen_ones.collect();
     }
     let listed = all.clone();
-    for (chosen, listed) in all.iter_mut().zip(&listed).filter(|_| !runs_long(arguments)) {
-        chosen.variants.retain(|variant| !is_long(provider, listed, *variant));
+    for chosen in all.iter_mut().filter(|_| !runs_long(arguments)) {
+        chosen.variants.retain(|variant| !is_long(provider, &chosen.scenario, *variant));
     }
     let suite = Arc::new(Suite { provider, chosen: all, events: OnceLock::new() });
     let cases = listed.iter().flat_map(|chosen| {
@@ -113,7 +122,7 @@ fn suite(provider: Provider, arguments: &Arguments) -> Vec<Trial> {
             let (suite, scenario) = (Arc::clone(suite), chosen.scenario.name.clone());
             let variant_name = chosen.scenario.variants[*variant].clone();
             let passed = move || suite.passed(&scenario, &variant_name);
-            let long = is_long(provider, chosen, *variant);
+            let long = is_long(provider, &chosen.scenario, *variant);
             Trial::test(name(chosen, *variant), passed).with_ignored_flag(long)
         })
     });
@@ -253,7 +262,7 @@ fn enough(
 ) -> Vec<(usize, BTreeSet<String>)> {
     let mut shown = BTreeSet::new();
     let mut variants = Vec::new();
-    let is_wanted = |variant: &usize| long || !is_long(Provider::Lab, chosen, *variant);
+    let is_wanted = |variant: &usize| long || !is_long(Provider::Lab, &chosen.scenario, *variant);
     for variant in (0..chosen.scenario.variants.len()).filter(is_wanted) {
         let [within, _] = detection(chosen, variant, kubernetes);
         if within.iter().any(|name| !shown.contains(name)) {
