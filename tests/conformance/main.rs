@@ -67,11 +67,12 @@ fn main() -> ExitCode {
         });
         case.collect()
     };
-    stage::run(before, || {
+    let cases = || {
         let cases =
             CASES.iter().map(|&(name, case)| -> (_, stage::Case<Ctx>) { (name, Box::new(case)) });
         cases.collect()
-    })
+    };
+    stage::run(before, cases, |_, _| false)
 }
 
 /// A cluster with the workload that the cases look at.

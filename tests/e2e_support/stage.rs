@@ -48,19 +48,22 @@ pub type Before = Box<dyn FnOnce() -> LocalBoxFuture<'static, Result<(), Failure
 /// The most nodes that all providers have at a time: eight in the largest lab, four on kind.
 const NODES: usize = 12;
 
-/// Runs these cases on every provider: in their order on a provider, the providers side by side, as
-/// most of a case's time is waiting.
+/// Runs these cases on every provider, each that is not `long` there, or all if they are asked for: in their
+/// order on a provider, the providers side by side, as most of a case's time is waiting.
 pub fn run<C: Shared>(
     before: impl Fn(Provider) -> Vec<(String, Before)>,
     cases: impl Fn() -> Vec<(&'static str, Case<C>)>,
+    long: impl Fn(Provider, &str) -> bool,
 ) -> ExitCode {
     let mut args = Arguments::from_args();
     let (providers, mut trials) = providers();
     let room = outage::cluster::Provider::default().room(NODES).is_ok();
     args.test_threads = Some(if room { providers.len().max(1) } else { 1 });
     let stages: Vec<Arc<Stage<C>>> = providers.into_iter().map(Stage::new).collect();
-    let of_stages: Vec<Vec<Trial>> =
-        stages.iter().map(|stage| stage.trials(before(stage.provider), cases())).collect();
+    let of_stage = |stage: &Arc<Stage<C>>| {
+        stage.trials(before(stage.provider), cases(), |name| long(stage.provider, name))
+    };
+    let of_stages: Vec<Vec<Trial>> = stages.iter().map(of_stage).collect();
     trials.extend(if room {
         in_turn(of_stages)
     } else {
@@ -109,6 +112,7 @@ impl<C: Shared> Stage<C> {
         self: &Arc<Self>,
         before: Vec<(String, Before)>,
         cases: Vec<(&'static str, Case<C>)>,
+        long: impl Fn(&str) -> bool,
     ) -> Vec<Trial> {
         let prefix = format!("{}::{}", self.provider.name(), kubernetes());
         let mut trials = Vec::new();
@@ -121,7 +125,8 @@ impl<C: Shared> Stage<C> {
         }
         for (name, case) in cases {
             let stage = Arc::clone(self);
-            trials.push(Trial::test(format!("{prefix}::{name}"), move || stage.case(case)));
+            let trial = Trial::test(format!("{prefix}::{name}"), move || stage.case(case));
+            trials.push(trial.with_ignored_flag(long(name)));
         }
         let stage = Arc::clone(self);
         trials.push(Trial::test(format!("{prefix}::the_cluster_ends"), move || {

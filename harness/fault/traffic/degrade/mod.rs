@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize};
-use tokio::io::AsyncReadExt;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
@@ -290,9 +290,10 @@ impl Degrade {
     }
 }
 
-/// What becomes of a connection to the proxy itself, which sends zeros.
+/// What becomes of a connection to the proxy itself, which sends zeros to who asks.
 async fn effect(stream: &mut TcpStream, by: Degradation) -> Result<String, String> {
     let start = Instant::now();
+    stream.write_all(b"?").await.map_err(|error| error.to_string())?;
     let most = |bytes: u32| bytes as usize + MORE;
     match by {
         // Seen by each answer.

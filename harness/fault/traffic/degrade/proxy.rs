@@ -83,13 +83,15 @@ async fn pass(client: TcpStream, own: SocketAddr, by: Degradation) -> io::Result
     between(client, server, by).await
 }
 
-/// Somebody asks the proxy itself: it sends zeros without end, by the way that all others take, so that who
-/// asks sees what becomes of them.
+/// Somebody asks the proxy itself: when a byte has come it sends zeros without end, by the way that all
+/// others take, so that who asks sees what becomes of them.
 async fn show(client: TcpStream, by: Degradation) -> io::Result<()> {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let (near, far) = tokio::join!(TcpStream::connect(listener.local_addr()?), listener.accept());
     let mut source = far?.0;
     let zeros = async {
+        // Not before: whoever is still connecting could miss that the connection was reset later.
+        source.read_exact(&mut [0]).await?;
         loop {
             source.write_all(&[0; CHUNK]).await?;
         }
@@ -264,7 +266,9 @@ mod tests {
         let address = listener.local_addr().unwrap();
         let (near, far) = tokio::join!(TcpStream::connect(address), listener.accept());
         tokio::spawn(show(far.unwrap().0, by));
-        near.unwrap()
+        let mut near = near.unwrap();
+        near.write_all(b"?").await.unwrap();
+        near
     }
 
     #[tokio::test]
