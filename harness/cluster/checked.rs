@@ -12,6 +12,15 @@ pub(super) async fn checked(node: &dyn Node, command: Command) -> Result<Output,
     Err(refused(&format!("{shown} on {}", node.name()), &output))
 }
 
+/// The kubeconfig of whom no authorizer is asked about: from 1.29 on the first master alone has it, and the
+/// administrator of `admin.conf` is one by a binding in the API.
+pub(super) async fn administrator(first: &dyn Node) -> Result<String, ClusterError> {
+    let script =
+        "cat /etc/kubernetes/super-admin.conf 2>/dev/null || cat /etc/kubernetes/admin.conf";
+    let read = checked(first, Command::script(script, [""; 0])).await?;
+    Ok(String::from_utf8_lossy(&read.stdout).into_owned())
+}
+
 pub(super) fn refused(what: &str, output: &Output) -> ClusterError {
     let text = [&output.stdout[..], &output.stderr[..]].concat();
     let text = String::from_utf8_lossy(&text);

@@ -33,7 +33,7 @@ use tokio::time::Instant;
 
 use super::agent::AGENT_ARGUMENT;
 use super::awaited::Awaited;
-use super::checked::checked;
+use super::checked::{administrator, checked};
 use super::client::{APISERVER_PORT, Access, words};
 use super::files::link_or_copy;
 use super::running::name_of;
@@ -61,7 +61,7 @@ const SHARED: &str = "shared";
 /// The administrator's kubeconfig in the shared folder: a worker has none of its own.
 const ADMINISTRATOR: &str = "admin.conf";
 
-/// The administrator's kubeconfig on a master.
+/// An administrator's kubeconfig on every master.
 const ADMIN: &str = "/etc/kubernetes/admin.conf";
 
 /// A bound for a start, most of which is kind's and Kubernetes' own; measured: about 110 s on two
@@ -200,9 +200,9 @@ impl Kind {
             Some(container) => engine::address(container, &name).await?.into(),
             None => first.address(),
         };
-        let kubeconfig = checked(&**first, Command::new(["cat", ADMIN])).await?;
+        let kubeconfig = administrator(&**first).await?;
         let administrator = folder.join(SHARED).join(ADMINISTRATOR);
-        fs::write(&administrator, &kubeconfig.stdout).map_err(|error| {
+        fs::write(&administrator, &kubeconfig).map_err(|error| {
             ClusterError::caused(format!("write {}", administrator.display()), error)
         })?;
         Ok(Arc::new(Self {
@@ -211,7 +211,7 @@ impl Kind {
             hold: Mutex::new(None),
             balancer: SocketAddr::new(balancer, APISERVER_PORT),
             balancer_name,
-            kubeconfig: String::from_utf8_lossy(&kubeconfig.stdout).into_owned(),
+            kubeconfig,
             first_deaths: Mutex::new(Some(first_deaths)),
             nodes,
             name,

@@ -18,7 +18,7 @@ use super::{KUBECONFIG, Lab, Machine, Options, config, pause_image, room, store}
 use crate::assets::{Assets, Cache, Differences, Entry, Progress, differences};
 use crate::cluster::agent::Program;
 use crate::cluster::awaited::Awaited;
-use crate::cluster::checked::{checked, refused, status};
+use crate::cluster::checked::{administrator, checked, refused, status};
 use crate::cluster::client::{APISERVER_PORT, Access};
 use crate::cluster::logs::{last_lines, log_streams};
 use crate::cluster::{Cluster, ClusterError, Command, DiedUnasked, Node, Service};
@@ -168,11 +168,8 @@ impl Lab {
         });
         try_join_all(setting_up).await?;
         say("kubelets started".into());
-        let script = "cat /etc/kubernetes/super-admin.conf 2>/dev/null || \
-                      cat /etc/kubernetes/admin.conf";
         let first = nodes.first().ok_or_else(|| ClusterError::new("a lab needs a master"))?;
-        let kubeconfig = checked(&**first, Command::script(script, [""; 0])).await?;
-        self.kubeconfig = String::from_utf8_lossy(&kubeconfig.stdout).into_owned();
+        self.kubeconfig = administrator(&**first).await?;
         self.keep_kubeconfig()
             .map_err(|error| ClusterError::caused("write the lab's kubeconfig", error))?;
         self.phases = phases.not_online;
