@@ -30,8 +30,11 @@ use super::watch::await_objects;
 use super::{ClusterError, Node, Service};
 
 /// What all of it may take: a kubelet of Kubernetes 1.34 is up within 3 s, and a probe has a period of
-/// ten seconds, of which a part is waited for at random.
-const LIMIT: Duration = Duration::from_mins(1);
+/// ten seconds, of which a part is waited for at random. One that is not started anew, and whose apiserver
+/// was away for half a minute, reads its node again after up to a minute (a reflector's pauses grow to 30 s,
+/// to which chance adds as much), finds that it counts as lost, and tells otherwise ten seconds later.
+/// <https://github.com/kubernetes/client-go/blob/v0.34.4/tools/cache/reflector.go>
+const LIMIT: Duration = Duration::from_mins(2);
 
 impl Access {
     /// Deletes what was written, and waits until all is ready that is when a cluster was just made. If it
@@ -39,7 +42,7 @@ impl Access {
     /// is probed.
     ///
     /// # Errors
-    /// If that is not so within a minute. The cluster is not as good as new then.
+    /// If that is not so within two minutes. The cluster is not as good as new then.
     pub async fn renew(&self, spent: bool) -> Result<(), ClusterError> {
         let renewed = async {
             let anew = async { if spent { self.start_kubelets_anew().await } else { Ok(()) } };
