@@ -11,7 +11,6 @@
 mod e2e_support;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
 use std::process::ExitCode;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
@@ -222,18 +221,12 @@ fn chosen(builtin: &Builtin) -> Chosen {
 
 /// The minimal scenarios in `tests/examples`: one a fault, and each probe in one of them.
 fn examples() -> Vec<Chosen> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/examples");
-    let mut paths: Vec<_> = std::fs::read_dir(&folder)
-        .expect("the folder of examples")
-        .map(|entry| entry.expect("an example").path())
-        .collect();
-    paths.sort();
     let read = |path: std::path::PathBuf| {
         let (file, text) = (path.display().to_string(), std::fs::read(&path).expect("a file"));
         let scenario = load(&file, &text).expect("an example is a scenario");
         Chosen { scenario, file, text: text.into(), sha256: String::new(), variants: vec![] }
     };
-    paths.into_iter().map(read).collect()
+    e2e_support::examples().into_iter().map(read).collect()
 }
 
 /// The names of a variant's detection expectations: those that must fail without their fault, and

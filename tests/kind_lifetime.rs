@@ -11,7 +11,7 @@ use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead, BufReader};
 use std::os::unix::process::ExitStatusExt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::{Child, Command, ExitCode, ExitStatus, Stdio};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -53,20 +53,11 @@ fn main() -> ExitCode {
     args.test_threads = Some(1);
     let cases = CASES.map(|(name, case)| Trial::test(name, move || beside_a_bystander(case)));
     let mut trials: Vec<_> =
-        cases.into_iter().chain(examples().into_iter().map(in_the_middle)).collect();
+        cases.into_iter().chain(e2e_support::examples().into_iter().map(in_the_middle)).collect();
     if let Some(why) = e2e_support::lacks(Provider::Kind) {
         trials = vec![e2e_support::skip("kind".into(), why)];
     }
     libtest_mimic::run(&args, trials).exit_code()
-}
-
-/// The minimal scenarios, one for each fault.
-fn examples() -> Vec<PathBuf> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/examples");
-    let entries = fs::read_dir(folder).expect("the folder of examples");
-    let mut all: Vec<_> = entries.map(|entry| entry.expect("an example").path()).collect();
-    all.sort();
-    all
 }
 
 /// A harness is killed once this scenario's first fault is in place.

@@ -170,6 +170,14 @@ fn program() -> Result<PathBuf, Failure> {
         .map_err(|error| Failure { message: format!("can't find this program: {error}"), code: 1 })
 }
 
+/// Removes what was broken off of any provider's clusters.
+async fn sweep() -> Result<(), Failure> {
+    for provider in Provider::ALL {
+        provider.sweep().await?;
+    }
+    Ok(())
+}
+
 /// Gets what a cluster needs, showing how far it is.
 async fn supply(provider: Provider, wanted: &Wanted) -> Result<Arc<Supplies>, Failure> {
     let (progress, events) = Progress::channel();

@@ -12,7 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use super::files::{ReportFile, narrow, read, tell};
-use super::{Failure, print, program, step, supply, up};
+use super::{Failure, print, program, step, supply, sweep, up};
 use crate::assets::{Cache, DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::cluster::client::words;
 use crate::cluster::{Cluster, Provider};
@@ -214,9 +214,7 @@ impl Run {
         };
         if interrupt.is_cancelled() {
             // It may have broken off a cluster's start, or that of the lab in which images are unpacked.
-            for provider in Provider::ALL {
-                provider.sweep().await?;
-            }
+            sweep().await?;
         }
         drop(sender);
         Ok((shown.await?, kept))

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use clap::Args;
 use tokio::time::Instant;
 
-use super::{Failure, program, supply};
+use super::{Failure, program, supply, sweep};
 use crate::assets::{DEFAULT_KUBERNETES, KubernetesVersion, Wanted};
 use crate::cluster::{Cluster, ClusterOptions, Provider};
 use crate::scenario::Addon;
@@ -78,9 +78,7 @@ impl Up {
             _ = tokio::signal::ctrl_c() => {
                 eprintln!("interrupted");
                 // Images may just have been unpacked in a lab.
-                for provider in Provider::ALL {
-                    provider.sweep().await?;
-                }
+                sweep().await?;
                 return Ok(ExitCode::from(130));
             }
         };

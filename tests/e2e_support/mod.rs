@@ -6,7 +6,7 @@
 pub mod stage;
 
 use std::error::Error;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -223,6 +223,15 @@ pub async fn kubectl_on(
         command = command.stdin(text);
     }
     run_on(node, command).await
+}
+
+/// The files of the minimal scenarios, one for each fault, in order.
+pub fn examples() -> Vec<PathBuf> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/examples");
+    let entries = std::fs::read_dir(folder).expect("the folder of examples");
+    let mut paths: Vec<_> = entries.map(|entry| entry.expect("an example").path()).collect();
+    paths.sort();
+    paths
 }
 
 /// The masters of a cluster, in order.
