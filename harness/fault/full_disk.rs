@@ -34,7 +34,8 @@ const SMALL: &str = "/run/outage-full-disk";
 
 /// Freezes the kubelet ($3), ends etcd ($4), moves its data ($1) into a file system ($2) just as large,
 /// and fills that. What etcd has allocated for later goes first: it would make it anew at its start,
-/// and there would be room in between.
+/// and there would be room in between. No file has holes after it, as `cp` makes them of pages of zeros:
+/// etcd maps its database, and to read a hole takes a page of such a file system (SIGBUS if it has none).
 const FILL: &str = r#"
 set -eu
 freeze "$3"
@@ -42,8 +43,8 @@ pkill -KILL -f "$4" || true
 while pgrep -f "$4" >/dev/null; do sleep 0.02; done
 rm -f "$1"/member/wal/*.tmp
 mkdir -p "$2"
-mount -t tmpfs -o mode=700,size=$(($(du -sk "$1" | cut -f 1) + 1024))k outage "$2"
-cp -a "$1"/. "$2"
+mount -t tmpfs -o mode=700,size=$(($(du -sk --apparent-size "$1" | cut -f 1) + 1024))k outage "$2"
+cp -a --sparse=never "$1"/. "$2"
 mount --bind "$2" "$1"
 : >"$2"/ballast
 dd if=/dev/zero of="$2"/ballast bs=4k 2>/dev/null || true
