@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use jsonschema::Validator;
 use outage::scenario::reference::{SCENARIO, schema};
 use outage::scenario::{BUILTIN, load};
-use places::{fields, places};
+use places::{Place, fields, places};
 use scenario_support::{SMALL, json};
 use serde_json::Value;
 
@@ -45,7 +45,8 @@ fn files() -> &'static [Value] {
 /// The given files with each example of the reference instead of what stood there. An example may
 /// stand in another.
 fn examples(files: &[Value]) -> Vec<Value> {
-    let mut all = files.to_vec();
+    let with_places = |file: Value| (places(&file), file);
+    let mut all: Vec<_> = files.iter().cloned().map(with_places).collect();
     let mut open: Vec<(String, &str)> = vec![];
     for field in fields(SCENARIO) {
         open.extend(field.examples.iter().map(|example| (field.name.to_owned(), *example)));
@@ -54,7 +55,7 @@ fn examples(files: &[Value]) -> Vec<Value> {
         let before = open.len();
         open.retain(|(name, example)| match placed(&all, name, example) {
             Some(file) => {
-                all.push(file);
+                all.push(with_places(file));
                 false
             }
             None => true,
@@ -64,27 +65,25 @@ fn examples(files: &[Value]) -> Vec<Value> {
         }
     }
     assert!(open.is_empty(), "these examples can be read nowhere: {open:#?}");
-    all.split_off(files.len())
+    all.split_off(files.len()).into_iter().map(|(_, file)| file).collect()
 }
 
 /// The first file that can be read with the example in it.
-fn placed(files: &[Value], name: &str, example: &str) -> Option<Value> {
+fn placed(files: &[(Vec<Place>, Value)], name: &str, example: &str) -> Option<Value> {
     let written = json(example);
-    let fitting = files.iter().flat_map(|file| {
-        places(file).into_iter().filter_map(|place| {
-            let mut changed = file.clone();
-            let at = changed.pointer_mut(&place.pointer)?;
-            let field = place
-                .fields()
-                .into_iter()
-                .find(|field| field.name == name && field.examples.contains(&example))?;
-            if place.is_one_of() {
-                *at = written.clone();
-            } else {
-                at.as_object_mut()?.insert(field.name.into(), written[name].clone());
-            }
-            Some(changed)
-        })
+    let places = files.iter().flat_map(|(places, file)| places.iter().map(move |at| (file, at)));
+    let fitting = places.filter_map(|(file, place)| {
+        let fields = place.fields();
+        let field =
+            fields.iter().find(|field| field.name == name && field.examples.contains(&example))?;
+        let mut changed = file.clone();
+        let at = changed.pointer_mut(&place.pointer)?;
+        if place.is_one_of() {
+            *at = written.clone();
+        } else {
+            at.as_object_mut()?.insert(field.name.into(), written[name].clone());
+        }
+        Some(changed)
     });
     let mut readable = fitting.filter(|file| load("a.yaml", file.to_string().as_bytes()).is_ok());
     readable.next()

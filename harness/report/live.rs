@@ -9,7 +9,7 @@ use owo_colors::{OwoColorize, Style};
 
 use super::case::Case;
 use super::{colours, words};
-use crate::event::{CaseInfo, Event, Outcome, Phase, Verdict, What};
+use crate::event::{ActionState, CaseInfo, Event, Outcome, Phase, Verdict, What};
 
 /// The view of a run while it goes on. It is given every event as it happens.
 pub struct Live {
@@ -139,7 +139,12 @@ fn said(case: &Case, what: &What) -> Vec<String> {
             vec![format!("{}  {name}: {}", mark(outcome), words::outcome(outcome))]
         }
         What::Action { name, does, state } => {
-            vec![format!("{name} ({does}): {}", words::action(state))]
+            let known = matches!(
+                state,
+                ActionState::Proven { .. } | ActionState::Reverting | ActionState::Reverted { .. }
+            );
+            let does = if known { String::new() } else { format!(" ({does})") };
+            vec![format!("{name}{does}: {}", words::action(state))]
         }
         What::DiedUnasked { process, status, log } => {
             let head = format!("DIED unasked: {process}: {status}");

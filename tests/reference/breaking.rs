@@ -1,6 +1,7 @@
 //! Valid files, broken in one place each.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::LazyLock;
 
 use jsonschema::Validator;
 use outage::scenario::reference::{Field, Need, SCENARIO, Shape};
@@ -16,21 +17,24 @@ const UNKNOWN: &str = "qqqqqqqqqqqqqqqq";
 
 /// Each place of the files, once if several are alike: in the shortest, as it is read again for each way
 /// in which it is broken.
-fn once() -> Vec<(&'static Value, Place)> {
-    let mut all: Vec<(&Value, Place)> = vec![];
-    let mut files: Vec<&Value> = files().iter().collect();
-    files.sort_by_key(|file| file.to_string().len());
-    for file in files {
-        for place in places(file) {
-            let alike = |(_, other): &(&Value, Place)| {
-                other.path == place.path && other.taken == place.taken
-            };
-            if !all.iter().any(alike) {
-                all.push((file, place));
+fn once() -> &'static [(&'static Value, Place)] {
+    static ONCE: LazyLock<Vec<(&Value, Place)>> = LazyLock::new(|| {
+        let mut all: Vec<(&Value, Place)> = vec![];
+        let mut files: Vec<&Value> = files().iter().collect();
+        files.sort_by_key(|file| file.to_string().len());
+        for file in files {
+            for place in places(file) {
+                let alike = |(_, other): &(&Value, Place)| {
+                    other.path == place.path && other.taken == place.taken
+                };
+                if !all.iter().any(alike) {
+                    all.push((file, place));
+                }
             }
         }
-    }
-    all
+        all
+    });
+    &ONCE
 }
 
 /// The file with another value at the place.
@@ -76,7 +80,7 @@ fn the_reader_allows_what_the_reference_lists() {
             Shape::Words(words) => (json!(UNKNOWN), words.iter().map(|(word, _)| *word).collect()),
             _ => continue,
         };
-        let problems = problems(&with(file, &place, unknown));
+        let problems = problems(&with(file, place, unknown));
         let said: Vec<_> =
             problems.iter().filter(|p| p.message.contains(UNKNOWN)).filter_map(allowed).collect();
         // Nodes that a fault strikes: the reader says how they are written.
@@ -95,7 +99,7 @@ fn the_reader_requires_what_the_reference_does() {
             // Without its fields it can't be told which of the alternatives it is.
             continue;
         }
-        let problems = problems(&with(file, &place, json!({})));
+        let problems = problems(&with(file, place, json!({})));
         let missing: BTreeSet<&str> = problems
             .iter()
             .filter_map(|problem| {
@@ -184,7 +188,7 @@ fn the_schema_and_the_reader_agree_about_broken_files() {
     ];
     for (file, place) in once() {
         for value in &values {
-            let changed = with(file, &place, value.clone());
+            let changed = with(file, place, value.clone());
             agree(&validator, &changed, &format!("{} = {value}", place.path));
         }
     }
@@ -193,15 +197,14 @@ fn the_schema_and_the_reader_agree_about_broken_files() {
 #[test]
 fn the_schema_and_the_reader_agree_about_fields_that_come_or_go() {
     let validator = validator();
-    let all = once();
     let mut known: BTreeMap<(String, String), Value> = BTreeMap::new();
-    for (file, place) in &all {
+    for (file, place) in once() {
         if let (Some(_), Some((above, name))) = (place.field, place.path.rsplit_once('.')) {
             let value = file.pointer(&place.pointer).unwrap().clone();
             known.entry((above.to_owned(), name.to_owned())).or_insert(value);
         }
     }
-    for (file, place) in all.iter().cloned() {
+    for (file, place) in once() {
         let map = file.pointer(&place.pointer).unwrap();
         for field in place.fields() {
             let what = format!("{} with or without {}", place.path, field.name);
@@ -211,7 +214,7 @@ fn the_schema_and_the_reader_agree_about_fields_that_come_or_go() {
                 let value = known.get(&(place.inner.clone(), field.name.to_owned()));
                 entries.insert(field.name.to_owned(), value.cloned().unwrap_or(json!(null)));
             }
-            let changed = with(file, &place, changed);
+            let changed = with(file, place, changed);
             agree(&validator, &changed, &what);
             if field.need == Need::Required && map.get(field.name).is_some() {
                 assert!(!problems(&changed).is_empty(), "{what}");
