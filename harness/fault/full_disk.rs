@@ -72,11 +72,16 @@ if [ -d "$2" ]; then rmdir "$2"; fi
 pkill -CONT -f "$3"
 "#;
 
-/// Says why the disk of the data ($1, $2) is not full; nothing if it is.
+/// Says why the disk of the data ($1, $2) is not full; nothing if it is. etcd gives the rest of its log
+/// back for some milliseconds when it starts, so room counts only if it is still there a second later.
 const LOOK: &str = r#"
 mountpoint -q "$1" && mountpoint -q "$2" || { echo "it is as large as ever"; exit; }
-if said=$(dd if=/dev/zero of="$2"/more bs=4k count=1 2>&1); then echo "there is room"; fi
-rm -f "$2"/more
+for _ in 1 2 3 4 5 6; do
+    said=$(dd if=/dev/zero of="$2"/more bs=4k count=1 2>&1) && said="there is room"
+    rm -f "$2"/more
+    [ "$said" = "there is room" ] || break
+    sleep 0.2
+done
 case $said in *"No space left on device"*) ;; *) echo "$said" ;; esac
 "#;
 
