@@ -34,6 +34,11 @@ use super::{ClusterError, Node, Service};
 /// was away for half a minute, reads its node again after up to a minute (a reflector's pauses grow to 30 s,
 /// to which chance adds as much), finds that it counts as lost, and tells otherwise ten seconds later.
 /// <https://github.com/kubernetes/client-go/blob/v0.34.4/tools/cache/reflector.go>
+///
+/// A kubelet that goes while it ends a container leaves it with a SIGTERM alone, as containerd gives up with
+/// its caller: an apiserver then answers what it has begun, for up to a minute, before it is started again.
+/// <https://github.com/containerd/containerd/blob/v2.1.4/internal/cri/server/container_stop.go>
+/// (`stopContainer`)
 const LIMIT: Duration = Duration::from_mins(2);
 
 impl Access {

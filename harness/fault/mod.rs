@@ -38,7 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cluster::ClusterError;
 use crate::cluster::client::Access;
-use crate::scenario::{Fault, NodeRef};
+use crate::scenario::{Fault, NodeRef, nodes_in_words as nodes};
 
 /// All that takes a fault back: enough for a process that knows nothing else of the run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -196,13 +196,6 @@ fn all(parts: impl IntoIterator<Item = Proof>) -> Proof {
     parts.into_iter().collect::<Result<Vec<_>, _>>().map(|evidence| evidence.concat())
 }
 
-/// Nodes in words: `master-1, master-2 and worker-1`.
-fn nodes(on: &[NodeRef]) -> String {
-    let mut names: Vec<_> = on.iter().map(ToString::to_string).collect();
-    let last = names.pop().unwrap_or_default();
-    if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) }
-}
-
 /// A number that tells a fault from others.
 fn short_hash(fault: &impl Serialize) -> Result<u32, ClusterError> {
     use sha2::Digest;
@@ -246,12 +239,5 @@ mod tests {
         };
         assert_eq!(each([1, 2, 3].map(work)).await.unwrap_err().to_string(), "one");
         assert_eq!(*done.lock().unwrap(), [1, 2, 3]);
-    }
-
-    #[test]
-    fn nodes_are_listed_in_words() {
-        let on = [NodeRef::Master(1), NodeRef::Master(2), NodeRef::Worker(1)];
-        assert_eq!(nodes(&on), "master-1, master-2 and worker-1");
-        assert_eq!(nodes(&on[..1]), "master-1");
     }
 }

@@ -1,19 +1,20 @@
 //! A new line in a log, read on the node itself: containers' logs below `/var/log/pods`, the
 //! kubelet's and the container runtime's as the node keeps them. Polled. What is there at the first
-//! reading is old.
+//! reading is old. Of several nodes each is read by itself: one that is off keeps no line of another from
+//! being seen, but what must not come can't be told while one is.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 use regex::Regex;
 use tokio::sync::Mutex;
 
 use super::{Look, Observation, Sink, away, brief, pattern, poll};
 use crate::cluster::client::Access;
 use crate::cluster::{ClusterError, Command, Node, Service};
-use crate::scenario::{LogLine, LogOf};
+use crate::scenario::{LogLine, LogOf, nodes_in_words};
 
 /// Each file and its size. A file that vanishes meanwhile is none.
 const SIZES: &str = "stat -c '%s %n' $1 2>/dev/null; :";
@@ -28,7 +29,8 @@ impl Look for LogLine {
     fn wanted(&self) -> String {
         let of = name(&self.of);
         let new = if self.absent { "no new line" } else { "a new line" };
-        format!("{new} of {of} on {} that matches {}", self.on, self.line)
+        let one = if self.absent || self.on.len() == 1 { "" } else { "one of " };
+        format!("{new} of {of} on {one}{} that matches {}", nodes_in_words(&self.on), self.line)
     }
 
     fn watch<'a>(
@@ -38,22 +40,29 @@ impl Look for LogLine {
         sink: Sink<'a>,
     ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
         Box::pin(async move {
-            let node = &**access.node(self.on)?;
             let wanted = pattern(&self.line)?;
-            let log = Mutex::new(Log::of(&self.of, node));
+            let mut logs = vec![];
+            for on in &self.on {
+                let node = &**access.node(*on)?;
+                logs.push((node, Mutex::new(Log::of(&self.of, node))));
+            }
             let observe = || async {
-                let read = match log.lock().await.read(node).await {
-                    Err(error) => return away(node).map(Observation::nothing).ok_or(error),
-                    Ok(Read::Lines(text)) => text,
-                    Ok(Read::NoLog) => {
-                        let saw = format!("{} has no log of {}", self.on, name(&self.of));
-                        return Ok(Observation::nothing(saw));
-                    }
-                };
-                Ok(judge(self.absent, &wanted, &read))
+                let read = logs.iter().map(|(node, log)| self.read(*node, log));
+                Ok(judge(self.absent, &wanted, &try_join_all(read).await?))
             };
             poll(every, sink, observe).await
         })
+    }
+}
+
+impl LogLine {
+    /// What is new on a node.
+    async fn read(&self, node: &dyn Node, log: &Mutex<Log>) -> Result<Read, ClusterError> {
+        match log.lock().await.read(node).await {
+            Err(error) => away(node).map(Read::Nothing).ok_or(error),
+            Ok(None) => Ok(Read::NoLog(format!("{} has no log of {}", node.id(), name(&self.of)))),
+            Ok(Some(text)) => Ok(Read::Lines(text)),
+        }
     }
 }
 
@@ -76,12 +85,14 @@ enum Log {
     Containers { files: String, positions: Option<BTreeMap<String, u64>>, of_pods: bool },
 }
 
-/// What was read.
+/// What was read on a node.
 enum Read {
     /// Whole lines.
     Lines(String),
     /// No pod that is wanted was there so far: of what it does not write nothing can be said.
-    NoLog,
+    NoLog(String),
+    /// Nothing can be read there; why.
+    Nothing(String),
 }
 
 impl Log {
@@ -104,26 +115,27 @@ impl Log {
         }
     }
 
-    /// What was written since the reading before, in whole lines; nothing the first time.
-    async fn read(&mut self, node: &dyn Node) -> Result<Read, ClusterError> {
+    /// What was written since the reading before, in whole lines; no text the first time. Nothing if no
+    /// pod that is wanted was there so far.
+    async fn read(&mut self, node: &dyn Node) -> Result<Option<String>, ClusterError> {
         match self {
             Self::Service(service, position) => {
                 let since = *position;
                 let (bytes, end) = node.log(*service, since).await?;
                 let (text, left) = whole_lines(&bytes);
                 *position = Some(end - left);
-                Ok(Read::Lines(text))
+                Ok(Some(text))
             }
             Self::Containers { files, positions, of_pods } => {
                 let list = node.run(Command::script(SIZES, [files.as_str()])).await?;
                 let sizes = sizes(&list.text());
                 if *of_pods && none_so_far(positions.as_ref(), &sizes) {
                     *positions = Some(sizes);
-                    return Ok(Read::NoLog);
+                    return Ok(None);
                 }
                 let Some(positions) = positions else {
                     *positions = Some(sizes);
-                    return Ok(Read::Lines(String::new()));
+                    return Ok(Some(String::new()));
                 };
                 let mut all = String::new();
                 for (file, from, length) in grown(positions, &sizes) {
@@ -133,7 +145,7 @@ impl Log {
                     positions.insert(file, from + part.len() as u64 - left);
                     all.extend(text.lines().map(|line| format!("{}\n", said(line))));
                 }
-                Ok(Read::Lines(all))
+                Ok(Some(all))
             }
         }
     }
@@ -182,10 +194,26 @@ fn said(line: &str) -> &str {
     line.splitn(4, ' ').nth(3).unwrap_or(line)
 }
 
-fn judge(absent: bool, wanted: &Regex, text: &str) -> Observation {
-    let found = text.lines().rfind(|line| wanted.is_match(line));
-    let saw = found.map_or_else(|| "no such line".to_owned(), brief);
-    Observation { holds: found.is_none() == absent, saw }
+/// What was read on all nodes together.
+fn judge(absent: bool, wanted: &Regex, nodes: &[Read]) -> Observation {
+    let line = nodes.iter().find_map(|read| match read {
+        Read::Lines(text) => text.lines().rfind(|line| wanted.is_match(line)),
+        Read::NoLog(_) | Read::Nothing(_) => None,
+    });
+    if let Some(line) = line {
+        return Observation { holds: !absent, saw: brief(line) };
+    }
+    // Where a pod has a log, other nodes may have none of it.
+    let some_log = nodes.iter().any(|read| matches!(read, Read::Lines(_)));
+    let unknown = nodes.iter().find_map(|read| match read {
+        Read::Nothing(why) => Some(why),
+        Read::NoLog(why) if !some_log => Some(why),
+        Read::Lines(_) | Read::NoLog(_) => None,
+    });
+    match unknown {
+        Some(why) => Observation::nothing(why),
+        None => Observation { holds: absent, saw: "no such line".to_owned() },
+    }
 }
 
 #[cfg(test)]
@@ -237,8 +265,27 @@ mod tests {
             (true, "end", true, "no such line"),
             (true, "", true, "no such line"),
         ] {
-            let judged = judge(absent, &wanted, text);
+            let judged = judge(absent, &wanted, &[Read::Lines(text.to_owned())]);
             assert_eq!((judged.holds, judged.saw.as_str()), (holds, saw));
+        }
+    }
+
+    #[test]
+    fn a_line_on_one_node_suffices_and_one_that_must_not_come_is_looked_for_on_all() {
+        let wanted = Regex::new("lost").unwrap();
+        let lines = |text: &str| Read::Lines(text.to_owned());
+        let (none, off) = (|| Read::NoLog("no log".to_owned()), || Read::Nothing("off".to_owned()));
+        for (nodes, saw, present, absent) in [
+            (vec![lines("lost 1"), lines("end")], "lost 1", true, false),
+            (vec![off(), none(), lines("lost 1")], "lost 1", true, false),
+            (vec![lines("end"), lines("")], "no such line", false, true),
+            (vec![none(), lines("")], "no such line", false, true),
+            (vec![none(), none()], "no log", false, false),
+            (vec![lines(""), off()], "off", false, false),
+        ] {
+            let judged = [false, true].map(|absent| judge(absent, &wanted, &nodes));
+            assert_eq!(judged.each_ref().map(|judged| judged.saw.as_str()), [saw, saw]);
+            assert_eq!(judged.map(|judged| judged.holds), [present, absent]);
         }
     }
 

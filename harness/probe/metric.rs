@@ -1,12 +1,12 @@
-//! A metric of one process, asked directly: an apiserver at its own address, everything else from
-//! its node's loopback. Polled.
+//! A metric of a process, asked directly: an apiserver at its own address, everything else from its
+//! node's loopback. Polled. What the processes of several nodes tell is added up, once all have answered.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::convert::Infallible;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use futures::future::BoxFuture;
+use futures::future::{BoxFuture, try_join_all};
 use http::Request;
 use http_body_util::Full;
 use tokio::time::Instant;
@@ -14,11 +14,12 @@ use tokio::time::Instant;
 use super::{Look, Observation, READ, Sink, away, brief, poll};
 use crate::cluster::ClusterError;
 use crate::cluster::client::{Access, Answer, Vantage};
-use crate::scenario::{Metric, MetricOf, MetricSide, Program, Wanted};
+use crate::scenario::{Metric, MetricOf, MetricSide, NodeRef, Program, Wanted, nodes_in_words};
 
 impl Look for Metric {
     fn wanted(&self) -> String {
-        let Self { component, on, name, .. } = self;
+        let Self { component, name, .. } = self;
+        let on = nodes_in_words(&self.on);
         let labels = self.labels.iter().map(|(name, value)| format!("{name}={value:?}"));
         let labels = labels.collect::<Vec<_>>().join(",");
         let side = match self.side {
@@ -37,21 +38,29 @@ impl Look for Metric {
         sink: Sink<'a>,
     ) -> BoxFuture<'a, Result<Infallible, ClusterError>> {
         Box::pin(async move {
-            let growth = Mutex::new(Growth::default());
+            let growth = Mutex::new(vec![Growth::default(); self.on.len()]);
             let observe = || async {
                 loop {
-                    let value = match read(self, access).await? {
-                        Ok(value) => value,
+                    let read = self.on.iter().map(|on| read(self, *on, access));
+                    let values: Result<Vec<_>, _> = try_join_all(read).await?.into_iter().collect();
+                    let values = match values {
+                        Ok(values) => values,
                         Err(why) => return Ok(Observation::nothing(why)),
                     };
                     let known = {
                         let mut growth = growth.lock().unwrap_or_else(PoisonError::into_inner);
                         // A counter with labels appears with its first increment.
-                        let number = value.unwrap_or(0.0);
+                        let numbers = values.iter().map(|value| value.unwrap_or(0.0));
+                        let each = growth.iter_mut().zip(numbers);
                         match self.side {
-                            MetricSide::Value => return Ok(judge(self.wanted, value)),
-                            MetricSide::Increase => Some(growth.add(number)),
-                            MetricSide::Rate(over) => growth.rate(Instant::now(), number, over),
+                            MetricSide::Value => return Ok(judge(self.wanted, sum(values))),
+                            MetricSide::Increase => {
+                                Some(each.map(|(growth, number)| growth.add(number)).sum())
+                            }
+                            MetricSide::Rate(over) => {
+                                let now = Instant::now();
+                                each.map(|(growth, number)| growth.rate(now, number, over)).sum()
+                            }
                         }
                     };
                     if known.is_some() {
@@ -66,39 +75,45 @@ impl Look for Metric {
     }
 }
 
-/// The metric's value; or why it could not be had.
+/// What is there, added up; nothing if none is.
+fn sum(values: impl IntoIterator<Item = Option<f64>>) -> Option<f64> {
+    values.into_iter().flatten().reduce(|sum, value| sum + value)
+}
+
+/// The metric's value on a node; or why it could not be had.
 async fn read(
     metric: &Metric,
+    on: NodeRef,
     access: &Access,
 ) -> Result<Result<Option<f64>, String>, ClusterError> {
-    Ok(match ask(metric, access).await? {
+    Ok(match ask(metric, on, access).await? {
         Answer::Status { code: 200, body } => Ok(value(&body, &metric.name, &metric.labels)),
-        Answer::Status { code, body } => Err(format!("{code}: {}", brief(&body))),
-        other => Err(other.to_string()),
+        Answer::Status { code, body } => Err(format!("{on}: {code}: {}", brief(&body))),
+        other => Err(format!("{on}: {other}")),
     })
 }
 
-async fn ask(metric: &Metric, access: &Access) -> Result<Answer, ClusterError> {
+async fn ask(metric: &Metric, on: NodeRef, access: &Access) -> Result<Answer, ClusterError> {
     let program = match metric.component {
         MetricOf::Component(component) => Program::Component(component),
         MetricOf::Kubelet => Program::Kubelet,
         MetricOf::KubeProxy => Program::KubeProxy,
     };
-    let Some((from, at, speech)) = access.metrics_of(program, metric.on)? else {
+    let Some((from, at, speech)) = access.metrics_of(program, on)? else {
         return Err(ClusterError::new(format!("{} serves no metrics", program.name())));
     };
     let request = Request::get("/metrics")
         .body(Full::default())
         .map_err(|e| ClusterError::caused("ask for metrics", e))?;
     let answer = access.ask(from, at, speech, request, READ).await;
-    match away(&**access.node(metric.on)?) {
+    match away(&**access.node(on)?) {
         Some(why) if from != Vantage::Beside => Ok(Answer::Broken(why)),
         _ => answer,
     }
 }
 
 /// How much a number has grown. One that falls has begun anew at zero.
-#[derive(Debug, Default)]
+#[derive(Debug, Default, Clone)]
 struct Growth {
     last: Option<f64>,
     grown: f64,
@@ -139,7 +154,7 @@ fn value(text: &str, name: &str, labels: &BTreeMap<String, String>) -> Option<f6
         let number = rest.strip_prefix(' ')?.split(' ').next()?.parse::<f64>().ok()?;
         labels.iter().all(|(name, value)| found.get(name) == Some(value)).then_some(number)
     });
-    series.fold(None, |sum, number| Some(sum.unwrap_or(0.0) + number))
+    sum(series.map(Some))
 }
 
 /// The labels of a series up to the closing brace, and what follows.
@@ -223,6 +238,12 @@ d +Inf
         assert_eq!(value("b", &[("name", "z")]), None);
         assert_eq!(value("c", &[("le", "+Inf")]), Some(1000.0));
         assert_eq!(value("d", &[]), Some(f64::INFINITY));
+    }
+
+    #[test]
+    fn what_several_tell_is_added_up_if_one_tells() {
+        assert_eq!(sum([None, Some(1.0), Some(2.5)]), Some(3.5));
+        assert_eq!(sum([None, None]), None);
     }
 
     #[test]

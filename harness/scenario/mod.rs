@@ -14,6 +14,7 @@ mod fault;
 mod history;
 mod nodes;
 mod overlap;
+mod places;
 mod probe;
 mod problem;
 mod read;

@@ -149,6 +149,13 @@ impl std::fmt::Display for NodeRef {
     }
 }
 
+/// Nodes in words: `master-1, master-2 and worker-1`.
+pub fn nodes_in_words(on: &[NodeRef]) -> String {
+    let mut names: Vec<_> = on.iter().map(ToString::to_string).collect();
+    let last = names.pop().unwrap_or_default();
+    if names.is_empty() { last } else { format!("{} and {last}", names.join(", ")) }
+}
+
 /// One step of a scenario.
 #[derive(Debug, Clone, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
@@ -523,4 +530,16 @@ pub enum ConditionSide {
     },
     /// How often its status has changed since the observation began.
     Changes(Wanted),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nodes_are_listed_in_words() {
+        let on = [NodeRef::Master(1), NodeRef::Master(2), NodeRef::Worker(1)];
+        assert_eq!(nodes_in_words(&on), "master-1, master-2 and worker-1");
+        assert_eq!(nodes_in_words(&on[..1]), "master-1");
+    }
 }

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::{self, NODES};
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{
     DURATION, EMPTY, Field, LINE, NODE, Rule, Shape, kind, list, map, one_of, optional, required,
@@ -12,7 +13,6 @@ use super::super::reference::{
 use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
 use super::file::{PATH, path};
-use super::places::{self, NODES};
 
 /// See [`Fault::Certificate`]. What is not said stays as it is in the certificate that is there.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

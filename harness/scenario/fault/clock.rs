@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::NODES;
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{DURATION, Field, kind, map, one_of, required};
 use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
-use super::places::NODES;
 use super::program::{PROGRAM, Program, program_on};
 
 /// Less can't be told from the second to which servers tell the time.

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::{self, NODES};
 use super::super::read::{Fields, Reader};
 use super::super::reference::{DURATION, Field, TEXT, kind, map, optional, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef};
-use super::places::{self, NODES};
 
 /// See [`Fault::Command`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

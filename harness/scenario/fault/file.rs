@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::{self, NODES};
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{Field, Shape, kind, map, one_of, required, text};
 use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
-use super::places::{self, NODES};
 
 /// See [`Fault::File`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

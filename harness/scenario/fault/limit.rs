@@ -4,11 +4,11 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::NODES;
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{Field, Shape, kind, map, one_of, required};
 use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
-use super::places::NODES;
 use super::program::{PROGRAM, Program, program_on};
 
 /// See [`Fault::Limit`].

@@ -12,7 +12,6 @@ mod node;
 mod object;
 mod open_files;
 mod pause;
-mod places;
 mod program;
 mod traffic;
 
@@ -35,6 +34,7 @@ pub use traffic::{Protocol, Traffic, TrafficEnd, TrafficRule};
 
 use std::collections::BTreeMap;
 
+use super::places;
 use super::problem::Finding;
 use super::read::{Fields, Read, Reader};
 use super::reference::{CHANGED_FLAGS, Field, Shape, kind, map, one_of, optional, required};

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::{self, MASTERS, NODES};
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef};
-use super::places::{self, MASTERS, NODES};
 
 /// See [`Fault::PowerOff`].
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::NODES;
 use super::super::read::{Fields, Reader};
 use super::super::reference::{Field, kind, map, required};
 use super::super::tree::Node;
 use super::super::{Fault, NodeRef};
-use super::places::NODES;
 use super::program::{PROGRAM, Program, program_on};
 
 /// See [`Fault::Pause`].

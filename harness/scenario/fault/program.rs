@@ -2,11 +2,11 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places;
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::Shape;
 use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef};
-use super::places;
 
 /// A program of a node, supervised by the kubelet or, the kubelet itself and containerd, by the
 /// node's init.

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::{self, EVERY, NODES};
 use super::super::probe::target::{NAMESPACED, service};
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{
@@ -12,7 +13,6 @@ use super::super::reference::{
 };
 use super::super::tree::{Node, Value};
 use super::super::{Fault, NodeRef};
-use super::places::{self, EVERY, NODES};
 use super::program::{PROGRAM, Program, program};
 
 /// See [`Fault::Traffic`].

@@ -2,8 +2,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::{self, NODES};
 use super::super::read::{Fields, Read, Reader};
-use super::super::reference::{Field, NODE, PATTERN, Shape, kind, map, one_of, required, text};
+use super::super::reference::{Field, PATTERN, Shape, kind, map, one_of, required, text};
 use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef, Probe, fault};
 use super::{IS, absent, namespaced, pattern};
@@ -13,8 +14,8 @@ use super::{IS, absent, namespaced, pattern};
 pub struct LogLine {
     /// Whose log.
     pub of: LogOf,
-    /// On which node.
-    pub on: NodeRef,
+    /// On which nodes. A line on one of them suffices; one that must not come comes on none.
+    pub on: Vec<NodeRef>,
     /// A regular expression that the line matches.
     pub line: String,
     /// Whether no such line may come.
@@ -86,7 +87,11 @@ pub(super) const LOG: Field = kind(
     "A line in the log of a component, a pod, the kubelet or containerd, since the observation began.",
     map(&[
         required("of", "Whose log.", OF),
-        required("on", "On which node; a component's is a master.", NODE),
+        required(
+            "on",
+            "On which nodes: a line on one of them suffices, an absent one comes on none. A component's are masters.",
+            NODES,
+        ),
         required("line", "What the line matches.", PATTERN),
         IS,
     ]),
@@ -95,6 +100,7 @@ pub(super) const LOG: Field = kind(
     "log: {of: {component: kube-apiserver}, on: {master: 3}, line: \"connection refused\"}",
     "log: {of: {pod: \"kube-system/coredns-*\"}, on: {worker: 1}, line: \"SERVFAIL\", is: absent}",
     "log: {of: {service: kubelet}, on: {master: 3}, line: \"failed to reserve container name\"}",
+    "log: {of: {component: kube-controller-manager}, on: {every: masters}, line: \"failed to renew lease\"}",
 ]);
 
 pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
@@ -106,14 +112,13 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
         }
         _ => reader.one_of(node, "a log", &LOGS),
     });
-    let on = fields.required_node(reader, "on", Reader::node);
+    let on = fields.required_node(reader, "on", places::nodes);
     let line = fields.required(reader, "line", pattern);
     let absent = absent(reader, &mut fields);
     fields.end(reader);
     let (of, (on, on_node)) = (of?, on?);
-    if let (LogOf::Component(component), NodeRef::Worker(_)) = (&of, on) {
-        let message = format!("{} does not run on a worker", component.name());
-        return reader.wrong(on_node, message, "write a master, such as `{master: 1}`");
+    if let LogOf::Component(component) = &of {
+        places::of_component(reader, on_node, component.name(), &on)?;
     }
     Some(Probe::Log(LogLine { of, on, line: line?, absent }))
 }

@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::super::places::{self, NODES};
 use super::super::read::{Fields, Read, Reader};
 use super::super::reference::{
-    DURATION, Field, LABELS, NODE, Rule, Shape, kind, one_of, optional, required, ruled, text,
+    DURATION, Field, LABELS, Rule, Shape, kind, one_of, optional, required, ruled, text,
 };
 use super::super::tree::{Node, Value};
 use super::super::{Component, NodeRef, Probe};
@@ -18,8 +19,8 @@ use super::object::labels;
 pub struct Metric {
     /// Who tells.
     pub component: MetricOf,
-    /// On which node.
-    pub on: NodeRef,
+    /// On which nodes; what they tell is added up.
+    pub on: Vec<NodeRef>,
     /// The metric's name, as it stands in the text: with `_total`, `_bucket` or `_count`.
     pub name: String,
     /// Labels that a series has; several series are added up.
@@ -145,7 +146,11 @@ pub(super) const METRIC: Field = kind(
                     ("kube-proxy", ""),
                 ]),
             ),
-            required("on", "On which node; a component's is a master.", NODE),
+            required(
+                "on",
+                "On which nodes; what several tell is added up. A component's are masters.",
+                NODES,
+            ),
             required(
                 "name",
                 "The metric's name, as it stands in the text: with `_total`, `_bucket` or `_count`.",
@@ -173,6 +178,7 @@ pub(super) const METRIC: Field = kind(
 .examples(&[
     "metric: {component: etcd, on: {master: 1}, name: etcd_server_has_leader, value: {equals: 0}}",
     "metric: {component: kube-apiserver, on: {master: 1}, name: apiserver_request_total, labels: {code: \"503\"}, increase: {atLeast: 1}}",
+    "metric: {component: kube-scheduler, on: {every: masters}, name: leader_election_master_status, value: {equals: 1}}",
     "metric: {component: kube-apiserver, on: {master: 1}, name: apiserver_request_total, labels: {code: \"503\"}, rate: {atMost: 0.5}, over: 30s}",
 ]);
 
@@ -180,7 +186,7 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let mut fields = Fields::of(reader, node, "`metric`")?;
     let component =
         fields.required(reader, "component", |reader, node| reader.word(node, &SOURCES));
-    let on = fields.required_node(reader, "on", Reader::node);
+    let on = fields.required_node(reader, "on", places::nodes);
     let name = fields.required(reader, "name", |reader, node| {
         let name = reader.line(node)?;
         if name.chars().all(|char| char.is_ascii_alphanumeric() || "_:".contains(char)) {
@@ -193,9 +199,8 @@ pub(super) fn read(reader: &mut Reader, node: &Node) -> Option<Probe> {
     let judged = side(reader, &mut fields);
     fields.end(reader);
     let (component, (on, on_node)) = (component?, on?);
-    if let (MetricOf::Component(_), NodeRef::Worker(_)) = (component, on) {
-        let message = format!("{} does not run on a worker", component.name());
-        return reader.wrong(on_node, message, "write a master, such as `{master: 1}`");
+    if let MetricOf::Component(component) = component {
+        places::of_component(reader, on_node, component.name(), &on)?;
     }
     let (side, wanted) = judged?;
     Some(Probe::Metric(Metric { component, on, name: name?, labels, side, wanted }))

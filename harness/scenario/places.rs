@@ -1,12 +1,12 @@
-//! Reading where a fault strikes: one node, a list of nodes, or every node of a role.
+//! Reading several places: one node, a list of nodes, or every node of a role.
 
-use super::super::NodeRef;
-use super::super::problem::Finding;
-use super::super::read::{Read, Reader};
-use super::super::reference::{
+use super::NodeRef;
+use super::problem::Finding;
+use super::read::{Read, Reader};
+use super::reference::{
     Field, MASTER, MASTER_KIND, NODE, NODE_KIND, Shape, WORKER_KIND, kind, one_of, some,
 };
-use super::super::tree::{Node, Value};
+use super::tree::{Node, Value};
 
 const ROLES: [(&str, Roles); 3] =
     [("masters", Roles::Masters), ("workers", Roles::Workers), ("nodes", Roles::Nodes)];
@@ -65,6 +65,21 @@ pub(super) fn masters(reader: &mut Reader, node: &Node) -> Option<Vec<NodeRef>> 
         );
     }
     Some(places)
+}
+
+/// Reports places among which is a worker, of a component of the control plane.
+pub(super) fn of_component(
+    reader: &mut Reader,
+    node: &Node,
+    component: &str,
+    places: &[NodeRef],
+) -> Option<()> {
+    if places.iter().any(|place| matches!(place, NodeRef::Worker(_))) {
+        let message = format!("{component} does not run on a worker");
+        let help = "write a master, such as `{master: 1}`, or `{every: masters}`";
+        return reader.wrong(node, message, help);
+    }
+    Some(())
 }
 
 fn places(reader: &mut Reader, node: &Node, one: Read<NodeRef>) -> Option<Vec<NodeRef>> {
