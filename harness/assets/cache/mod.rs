@@ -95,8 +95,8 @@ pub struct Cache {
 pub struct Entry {
     dir: PathBuf,
     manifest: Manifest,
-    /// A shared lock on `entry.json`: in use.
-    _in_use: std::fs::File,
+    /// A shared lock on `entry.json`.
+    in_use: std::fs::File,
 }
 
 impl Entry {
@@ -113,6 +113,15 @@ impl Entry {
     /// SHA-256 over everything in it (names, contents, modes): the same tree, the same digest.
     pub fn digest(&self) -> &str {
         &self.manifest.digest
+    }
+}
+
+impl Drop for Entry {
+    /// Closing is not enough: a child of this process may have the file, too, until it is another
+    /// program.
+    fn drop(&mut self) {
+        // Nobody is left whom it would help to know.
+        let _ = self.in_use.unlock();
     }
 }
 
@@ -228,7 +237,7 @@ impl Slot {
             let manifest = Manifest::read(&dir).ok()?;
             manifest.looks_unchanged(&dir).then(|| {
                 manifest::touch(&dir);
-                Entry { dir, manifest, _in_use: in_use }
+                Entry { dir, manifest, in_use }
             })
         })
         .await
@@ -343,7 +352,7 @@ impl Slot {
 
 fn open(dir: PathBuf, manifest: Manifest) -> Result<Entry, CacheError> {
     let in_use = hold(&dir).map_err(io_error("hold", &dir))?;
-    Ok(Entry { dir, manifest, _in_use: in_use })
+    Ok(Entry { dir, manifest, in_use })
 }
 
 /// Marks an entry as in use until the file is closed.

@@ -118,7 +118,9 @@ mod tests {
         let labs = tempfile::tempdir().unwrap();
         let (held, alive) = make_folder(labs.path()).unwrap();
         let (lock, dead) = make_folder(labs.path()).unwrap();
-        drop(lock);
+        // Closing is not enough: a child of another test may have the file, too, until it is another
+        // program.
+        lock.unlock().unwrap();
         // Made, and not locked yet.
         let young = labs.path().join("lab-young");
         fs::create_dir(&young).unwrap();
