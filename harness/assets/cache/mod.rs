@@ -355,7 +355,7 @@ fn open(dir: PathBuf, manifest: Manifest) -> Result<Entry, CacheError> {
     Ok(Entry { dir, manifest, in_use })
 }
 
-/// Marks an entry as in use until the file is closed.
+/// Marks an entry as in use until the file is unlocked.
 fn hold(dir: &Path) -> io::Result<std::fs::File> {
     let file = std::fs::File::open(dir.join(manifest::ENTRY))?;
     file.try_lock_shared()?;
